@@ -1,0 +1,1 @@
+"""What acts on events: route worker, decisions, ledger, dead letters, verify, explain."""

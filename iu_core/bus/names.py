@@ -1,0 +1,41 @@
+"""The names this system owns on the broker. Source: design/00, "Kafka names"."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Lane: TypeAlias = Literal["live", "dry_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class BusNames:
+    """Every topic, group and transactional id, under one prefix (empty in production)."""
+
+    prefix: str = ""
+
+    @property
+    def events(self) -> str:
+        """The structure events, keyed by tree."""
+        return f"{self.prefix}iu.structure.events"
+
+    @property
+    def cursor(self) -> str:
+        """The relay's position: compacted, one partition per shard."""
+        return f"{self.prefix}iu.relay.cursor"
+
+    @property
+    def relay_dead_letters(self) -> str:
+        """Outbox rows that cannot be published."""
+        return f"{self.prefix}iu.relay.dead-letters"
+
+    @property
+    def route_dead_letters(self) -> str:
+        """Copies of undeliverable events, for tools outside."""
+        return f"{self.prefix}iu.route.dead-letters"
+
+    def group(self, route_code: str, lane: Lane) -> str:
+        """Return the consumer group of one route and lane."""
+        return f"{self.prefix}iu.route.{route_code}.{'live' if lane == 'live' else 'dry-run'}"
+
+    def transactional_id(self, cluster: str, shard: int) -> str:
+        """Return the id under which the relay of `shard` fences its predecessor."""
+        return f"{self.prefix}iu-relay-{cluster}-{shard}"

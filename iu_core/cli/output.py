@@ -1,0 +1,80 @@
+"""What a command prints: its result to stdout, everything else to stderr."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from iu_core.errors import IUError
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Apply = Annotated[bool, typer.Option("--apply", help="Do it; without this the command only previews.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept in the audit trail.")]
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def emit(value: object, *, as_json: bool, text: Callable[[], RenderableType | None]) -> None:
+    """Print `value` as JSON, or what `text()` renders for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    elif (rendered := text()) is not None:
+        stdout.print(rendered)
+
+
+def plain(value: object) -> Any:
+    """Return `value` in terms of JSON: dataclasses as objects, bytes as hex, times as ISO 8601."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value.value if isinstance(value, Enum) else value
+        case Enum():
+            return value.value
+        case bytes() | memoryview():
+            return value.hex()
+        case datetime():
+            return value.isoformat()
+        case UUID() | Path():
+            return str(value)
+        case Mapping():
+            return {str(plain(key)): plain(item) for key, item in value.items()}
+        case Sequence() | set() | frozenset():
+            return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return str(value)
+
+
+def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
+    """Return a table; columns that hold only numbers are set flush right."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        made.add_column(column, justify="right" if numeric else "left")
+    for row in rows:
+        made.add_row(*("–" if cell is None else str(cell) for cell in row))
+    return made
+
+
+def report(error: IUError, *, as_json: bool) -> None:
+    """Print `error` to stderr: what, why, remedy."""
+    if as_json:
+        fault = {"what": error.what, "why": error.why, "remedy": error.remedy, "code": error.code}
+        sys.stderr.write(json.dumps({"error": fault | {"exit_code": int(error.exit_code)}}) + "\n")
+        return
+    code = f" \\[{error.code}]" if error.code else ""
+    stderr.print(f"[bold red]error[/]{code}: ", end="")
+    stderr.print(error.what, markup=False)
+    for label, line in (("why", error.why), ("remedy", error.remedy)):
+        if line:
+            stderr.print(f"  [bold]{label}[/]: ", end="")
+            stderr.print(line, markup=False)

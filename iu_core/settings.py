@@ -1,0 +1,136 @@
+"""The one settings object, read from the environment; nothing else in the project reads it.
+
+Prefix `IU_`. Three addresses are flat, every other setting is nested by `__`
+(`IU_RELAY__POLL_MAX_MS=50`). An unknown `IU_` name is an error, because a misspelt switch
+that silently keeps its default is how a system ends up open or stalled.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from iu_core.errors import Misconfigured
+
+Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(_Group):
+    """How every connection to PostgreSQL is opened."""
+
+    connect_timeout_s: int = Field(default=5, gt=0, le=300, description="per attempt")
+    statement_timeout_ms: Milliseconds = Field(default=30_000, description="bound of one statement")
+    idle_in_transaction_timeout_ms: Milliseconds = Field(
+        default=800, description="a stopped worker must not hold the gate's lock longer than this"
+    )
+
+
+class KafkaSettings(_Group):
+    """Names and shape of what this system owns on the broker."""
+
+    prefix: str = Field(
+        default="", pattern=r"^[a-z0-9._-]*$", description="put before every topic and group name"
+    )
+    partitions: int = Field(
+        default=4, ge=1, le=256, description="P of the events topic; fixed when it is made"
+    )
+    replication_factor: int = Field(default=1, ge=1, le=10)
+    request_timeout_ms: Milliseconds = 10_000
+    mock: bool = Field(
+        default=False, description="the address is librdkafka's mock broker: demo only, proves nothing"
+    )
+
+
+class RelaySettings(_Group):
+    """The outbox relay."""
+
+    cluster: str = Field(
+        default="local", pattern=r"^[A-Za-z0-9_-]+$", description="names the transactional id"
+    )
+    rows_max: int = Field(default=2_000, ge=1, le=100_000, description="rows of one Kafka transaction")
+    poll_min_ms: Milliseconds = 1
+    poll_max_ms: Milliseconds = 25
+    transaction_timeout_ms: Milliseconds = 30_000
+    watchdog_ms: Milliseconds = Field(
+        default=20_000, description="a broker call that takes longer ends the process"
+    )
+
+
+class ConsumerSettings(_Group):
+    """The route consumers."""
+
+    batch_rows_max: int = Field(default=500, ge=1, le=10_000)
+    poll_ms: Milliseconds = 200
+    session_timeout_ms: Milliseconds = 10_000
+    watchdog_ms: Milliseconds = Field(default=30_000, description="a poll that takes longer ends the process")
+    hold_recheck_ms: Milliseconds = Field(
+        default=250, description="how often a held route asks its gates again"
+    )
+
+
+class ServicesSettings(_Group):
+    """Services that `iu services up` starts on this machine."""
+
+    state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path("iu-core"))
+    cache_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("iu-core"))
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside.
+
+    `database_url` is a libpq URL. Its login must be a member of the role a command takes
+    (`iu_relay`, `iu_consumer`, …); see `iu_core.database`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="IU_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    database_url: str | None = None
+    kafka_bootstrap_servers: str | None = None
+    schema_registry_url: str | None = None
+    database: DatabaseSettings = DatabaseSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    relay: RelaySettings = RelaySettings()
+    consumer: ConsumerSettings = ConsumerSettings()
+    services: ServicesSettings = ServicesSettings()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the process environment.
+
+    `environ` is only looked at for misspelt names; values come from the process.
+    Raises `Misconfigured` that names every wrong variable.
+    """
+    known = {f"IU_{name.upper()}" for name in Settings.model_fields}
+    faults = [
+        f"{name}: no such setting"
+        for name in sorted(os.environ if environ is None else environ)
+        if name.startswith("IU_") and name.split("__")[0] not in known
+    ]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        faults += [
+            f"IU_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+    if faults:
+        raise Misconfigured(
+            "the settings in the environment are wrong",
+            why="; ".join(faults),
+            remedy="correct or unset the variables named; .env.example lists every setting",
+        )
+    return settings

@@ -1,0 +1,1 @@
+"""The Avro contracts of the structure events, and everything that keeps them honest."""
