@@ -6,7 +6,6 @@ import tempfile
 import traceback
 from typing import Final
 
-import click
 import typer
 
 from iu_core import __version__
@@ -61,19 +60,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(words: list[str]) -> int:
     try:
-        outcome = build()(args=words, standalone_mode=False)
-        return outcome if isinstance(outcome, int) else ExitCode.OK
+        build()(args=words)  # typer itself answers wrong words, with exit code 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.OK
     except IUError as error:
         output.report(error, as_json="--json" in words)
         return error.exit_code
-    except click.exceptions.Exit as exit_request:
-        return exit_request.exit_code
-    except click.ClickException as error:
-        error.show()
-        return ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
-        output.stderr.print("stopped")
-        return 130
     except BrokenPipeError:
         # The reader has gone (`iu … | head`): nothing is left to say, and stdout may not be flushed.
         sys.stderr.close()
@@ -84,3 +76,4 @@ def _run(words: list[str]) -> int:
         output.stderr.print(f"error: a fault of iu itself: {type(error).__name__}: {error}", markup=False)
         output.stderr.print(f"  why: the traceback is in {log.name}", markup=False)
         return ExitCode.FAULT
+    return ExitCode.OK
