@@ -1,0 +1,1 @@
+"""Cut a document into pieces, and turn the pieces into operations. No database is named here."""

@@ -1,0 +1,1 @@
+"""Structure operations as values, and the store that runs them."""
