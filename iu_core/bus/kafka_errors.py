@@ -64,13 +64,16 @@ _REMEDIES: Final[dict[_Kind, str]] = {
 
 
 def kind_of(error: BaseException) -> _Kind:
-    """Return what `error` means; an error nobody listed is `Terminal`."""
+    """Return what `error` means; a kind of error that nobody listed is `Terminal`."""
     for ancestor in type(error).__mro__:
         if (kind := _KINDS.get(ancestor)) is not None:
             return kind
     # The client wraps the error that broke a transaction in a bare KafkaError.
     wrapped = next((part for part in error.args if isinstance(part, errors.KafkaError)), None)
-    return Terminal if wrapped is None else kind_of(wrapped)
+    if wrapped is not None:
+        return kind_of(wrapped)
+    # Without one, the client itself did not know what happened: ask again with a new client.
+    return Retryable if type(error) is errors.KafkaError else Terminal
 
 
 def translate(error: BaseException, doing: str) -> IUError:

@@ -1,0 +1,80 @@
+"""Make and describe topics with kafka-python. Topics are never made by auto-creation."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from kafka import KafkaAdminClient, errors
+
+from iu_core.bus.kafka_client import admin_options
+from iu_core.bus.kafka_errors import translated
+from iu_core.bus.ports import Topic
+from iu_core.errors import Retryable, Terminal
+from iu_core.settings import Settings
+
+_UNKNOWN_TOPIC: Final = errors.UnknownTopicOrPartitionError.errno
+# What brokers before 2.8 (and the mock) answer where a topic id is asked for.
+_NO_TOPIC_ID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class KafkaAdmin:
+    """`BusAdmin` on a Kafka broker; one thread at a time."""
+
+    def __init__(self, settings: Settings, client_id: str) -> None:
+        self._options = admin_options(settings, client_id)
+        self._replication_factor = settings.kafka.replication_factor
+        self._mock = settings.kafka.mock
+        self._timeout_ms = settings.kafka.request_timeout_ms
+        self._client: Any = None
+
+    def create(self, topic: str, *, partitions: int, configs: Mapping[str, str]) -> None:
+        """Make `topic` unless it is there. Raises `Terminal` if its partition count differs."""
+        wanted = {
+            topic: {
+                "num_partitions": partitions,
+                "replication_factor": self._replication_factor,
+                # The mock knows no topic settings.
+                "configs": {} if self._mock else dict(configs),
+            }
+        }
+        # Somebody else may make it between our question and our request.
+        if self.describe(topic) is None:
+            with translated(f"making {topic}"), suppress(errors.TopicAlreadyExistsError):
+                self._admin().create_topics(wanted, timeout_ms=self._timeout_ms, wait_for_metadata=True)
+        there = self.describe(topic)
+        if there is None:
+            raise Retryable(f"the topic {topic} was made but does not show yet", remedy="try again")
+        if there.partitions != partitions:
+            raise Terminal(
+                f"the topic {topic} has {there.partitions} partitions, {partitions} are expected",
+                why="the number of partitions is fixed when a topic is made: keys would move",
+                remedy=f"set IU_KAFKA__PARTITIONS={there.partitions}, or use another IU_KAFKA__PREFIX",
+            )
+
+    def describe(self, topic: str) -> Topic | None:
+        """Return the topic, None when there is none."""
+        with translated(f"describing {topic}"):
+            answers = self._admin().describe_topics([topic])
+        answer = next((answer for answer in answers if answer["name"] == topic), None)
+        if answer is None or answer["error_code"] == _UNKNOWN_TOPIC or not answer["partitions"]:
+            return None
+        return Topic(topic, str(answer.get("topic_id") or _NO_TOPIC_ID), len(answer["partitions"]))
+
+    def delete(self, topics: list[str]) -> None:
+        """Delete those of `topics` that are there. For tests and the demo; not part of the port."""
+        there = [topic for topic in topics if self.describe(topic) is not None]
+        if there:
+            with translated("deleting topics"):
+                self._admin().delete_topics(there, timeout_ms=self._timeout_ms)
+
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):
+                client.close()
+
+    def _admin(self) -> Any:
+        if self._client is None:
+            self._client = KafkaAdminClient(**self._options)
+        return self._client
