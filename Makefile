@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both set themselves up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test chaos bench lint lint-check lock clean help setup
+.PHONY: demo test chaos bench lint lint-check lock clean help setup env-example
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,6 +40,9 @@ $(READY): requirements/installer.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements/dev.txt requirements/installer.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
+
+env-example: setup ## write .env.example from the settings
+	@$(BIN)/python -m iu_core.env_example > .env.example
 
 lock: setup ## lock the requirements again
 	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
