@@ -73,5 +73,7 @@ COMMENT ON TRIGGER trg_event_outbox_append_only ON public.event_outbox IS 'An ev
 -- ---------------------------------------------------------------------------------------
 
 GRANT SELECT ON public.event_outbox TO iu_relay, iu_reader;
+-- Its last value tells the relay a restored database from the one it left.
+GRANT SELECT ON SEQUENCE public.event_outbox_id_seq TO iu_relay;
 
 COMMIT;
