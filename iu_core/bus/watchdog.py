@@ -48,13 +48,15 @@ class Watchdog:
 
     @contextmanager
     def guard(self, doing: str) -> Iterator[None]:
-        """Bound the block by the limit; not reentrant."""
-        self._doing = doing
+        """Bound the block by the limit. A block inside it starts the limit anew, for itself and the rest."""
+        outer, self._doing = self._doing, doing
+        nested = self._deadline != _NEVER
         self._deadline = time.monotonic() + self._limit_s
         try:
             yield
         finally:
-            self._deadline = _NEVER
+            self._doing = outer
+            self._deadline = time.monotonic() + self._limit_s if nested else _NEVER
 
     def close(self) -> None:
         """Stop watching. Idempotent."""

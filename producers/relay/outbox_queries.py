@@ -1,0 +1,71 @@
+# ruff: noqa: S608 - every text here is a constant, put together from constants
+"""The questions the relay asks, all of them reads. Values are bound by name.
+
+psycopg does not know xid8 and pg_snapshot, so they travel as text and are cast here.
+"""
+
+from typing import Final
+
+# A shard is a set of partitions, a partition a set of buckets.
+_OURS: Final = "(o.bucket %% %(partitions)s) %% %(shards)s = %(shard)s"
+_WINDOW: Final = f"""
+    WITH w AS MATERIALIZED (
+        SELECT o.id, o.xid
+          FROM public.event_outbox AS o
+         WHERE o.xid >= %(settled_xmax)s::xid8
+           AND o.xid < %(window_xmax)s::xid8
+           AND {_OURS}
+        UNION ALL
+        SELECT o.id, o.xid
+          FROM public.event_outbox AS o
+         WHERE o.xid = ANY (%(settled_xip)s::xid8[])
+           AND {_OURS}
+    ), fresh AS (
+        SELECT w.id
+          FROM w
+         WHERE w.id > %(above)s
+           AND pg_visible_in_snapshot(w.xid, %(window)s::pg_snapshot)
+    )
+"""
+_COLUMNS: Final = """
+    o.id, o.event_ref, o.event_type, o.schema_version, o.aggregate_id, o.bucket,
+    o.datum, o.payload_digest, o.headers, o.occurred_at
+"""
+TAIL: Final = f"""{_WINDOW}
+    SELECT {_COLUMNS}
+      FROM (SELECT fresh.id FROM fresh ORDER BY fresh.id LIMIT %(rows_max)s) AS chunk
+      JOIN public.event_outbox AS o ON o.id = chunk.id
+     ORDER BY o.id
+"""
+SCAN: Final = f"""
+    SELECT {_COLUMNS}
+      FROM public.event_outbox AS o
+     WHERE o.id > %(above)s
+       AND (o.xid >= %(settled_xmax)s::xid8 OR o.xid = ANY (%(settled_xip)s::xid8[]))
+       AND pg_visible_in_snapshot(o.xid, %(window)s::pg_snapshot)
+       AND {_OURS}
+     ORDER BY o.id
+     LIMIT %(rows_max)s
+"""
+EXTENT: Final = f"{_WINDOW} SELECT count(*), coalesce(min(id), 0), coalesce(max(id), 0) FROM fresh"
+PENDING: Final = f"""
+    SELECT count(*), min(o.occurred_at)
+      FROM public.event_outbox AS o
+     WHERE o.id > %(floor)s
+       AND (o.xid >= %(settled_xmax)s::xid8 OR o.xid = ANY (%(settled_xip)s::xid8[]))
+       AND NOT (o.id <= %(above)s AND pg_visible_in_snapshot(o.xid, %(window)s::pg_snapshot))
+       AND {_OURS}
+"""
+SNAPSHOT: Final = "SELECT pg_current_snapshot()::text, pg_current_wal_flush_lsn()::text"
+PLACE: Final = """
+    SELECT pg_is_in_recovery(),
+           to_regclass('public.event_outbox')::oid::bigint,
+           (SELECT d.oid::bigint FROM pg_database AS d WHERE d.datname = current_database()),
+           (SELECT c.system_identifier::text FROM pg_control_system() AS c)
+"""
+# The first eight digits of a WAL file's name are the timeline, in hexadecimal.
+PROGRESS: Final = """
+    SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
+           (SELECT s.last_value FROM public.event_outbox_id_seq AS s)
+"""
+EVENT_REF: Final = "SELECT o.event_ref FROM public.event_outbox AS o WHERE o.id = %s"

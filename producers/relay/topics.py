@@ -1,0 +1,48 @@
+"""The topics the relay writes to, made with every setting that matters said aloud.
+
+Events: nothing ever deletes them, because a default-deny system holds events for as long as a
+gate is closed. Cursor: one partition per shard, compacted; a compacted topic keeps the last
+record of each key for ever, where a group's committed offsets expire after seven days.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from iu_core.bus.names import BusNames
+from iu_core.bus.ports import BusAdmin, Topic
+from iu_core.errors import Retryable
+from producers.relay.cursor import Layout
+
+# Both ends of a record's life are bounded by one number: the relay refuses a larger record
+# before it opens a transaction, so that no batch can be refused by the broker in the middle.
+RECORD_BYTES_MAX: Final = 1_000_000
+_MESSAGE_BYTES_MAX: Final = 1_048_588
+
+EVENTS_CONFIG: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "max.message.bytes": str(_MESSAGE_BYTES_MAX),
+    # The record timestamp is ours: the time of publishing.
+    "message.timestamp.type": "CreateTime",
+    # Stored as the relay compressed it, never recompressed by the broker.
+    "compression.type": "producer",
+}
+CURSOR_CONFIG: Final[Mapping[str, str]] = {
+    "cleanup.policy": "compact",
+    "max.message.bytes": str(_MESSAGE_BYTES_MAX),
+    "message.timestamp.type": "CreateTime",
+    "compression.type": "producer",
+}
+
+
+def ensure(admin: BusAdmin, names: BusNames, layout: Layout) -> Topic:
+    """Make what is missing and return the events topic. Idempotent.
+
+    Raises `Terminal` when a topic is there with another number of partitions.
+    """
+    admin.create(names.events, partitions=layout.partitions, configs=EVENTS_CONFIG)
+    admin.create(names.cursor, partitions=layout.shards, configs=CURSOR_CONFIG)
+    if (events := admin.describe(names.events)) is None:
+        raise Retryable(f"the topic {names.events} has just gone", remedy="try again")
+    return events
