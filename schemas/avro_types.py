@@ -182,7 +182,9 @@ class _Parser:
             case {"type": "long", "logicalType": "timestamp-micros"}:
                 return TimestampMicros()
             case {"logicalType": logical}:
-                raise InvalidSchema(path, f"logical type {logical!r}", remedy="times are timestamp-micros on a long")
+                raise InvalidSchema(
+                    path, f"logical type {logical!r}", remedy="times are timestamp-micros on a long"
+                )
             case {"type": (str() | dict() | list()) as inner} if len(schema) == 1:
                 return self.type(inner, path)
         raise InvalidSchema(path, f"{str(schema)[:60]!r} is no type that a contract may use")
@@ -194,7 +196,9 @@ class _Parser:
         found = _PRIMITIVES.get(name) or self._named.get(short)
         if found is None:
             known = ", ".join([*_PRIMITIVES, *self._named])
-            raise InvalidSchema(path, f"{name!r} is no type that a contract may use here", remedy=f"known: {known}")
+            raise InvalidSchema(
+                path, f"{name!r} is no type that a contract may use here", remedy=f"known: {known}"
+            )
         return found
 
     def _union(self, branches: list[Any], path: str) -> Optional:

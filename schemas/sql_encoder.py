@@ -144,7 +144,10 @@ def _part_sql(part: AvroType, name: str, encoder: str, event_type: str, version:
             item = _call(items, encoder, "each.item", "p_path || '[' || (each.position - 1) || ']'")
             body, what = _ARRAY.format(item=item), "Avro array"
         case Record():
-            body, what = _record_body(part, encoder, value="p_value", path="p_path"), f"Avro record {part.name}"
+            body, what = (
+                _record_body(part, encoder, value="p_value", path="p_path"),
+                f"Avro record {part.name}",
+            )
         case _:
             raise InvalidSchema(event_type, f"{part} has no SQL function of its own")
     return _FUNCTION.format(
@@ -201,7 +204,9 @@ def _call(avro_type: AvroType, encoder: str, value: str, path: str) -> str:
             return f"public.fn_iu_avro_fixed({value}, {size}, {path})"
         case Optional(inner=inner):
             call = _call(inner, encoder, value, path)
-            return f"CASE jsonb_typeof({value}) WHEN 'null' THEN '\\x00'::bytea\n         ELSE '\\x02'::bytea || {call} END"
+            null = f"CASE jsonb_typeof({value}) WHEN 'null' THEN '\\x00'::bytea"
+            return f"{null}
+         ELSE '\\x02'::bytea || {call} END"
         case Enum() | Array() | Record():
             return f"public.{_part_name(avro_type, encoder)}({value}, {path})"
         case _:
@@ -214,5 +219,7 @@ def _snake(name: str) -> str:
 
 def _checked(name: str) -> str:
     if len(name.encode()) > IDENTIFIER_BYTES_MAX:
-        raise InvalidSchema(name, f"is longer than {IDENTIFIER_BYTES_MAX} bytes", remedy="shorten the type's name")
+        raise InvalidSchema(
+            name, f"is longer than {IDENTIFIER_BYTES_MAX} bytes", remedy="shorten the type's name"
+        )
     return name
