@@ -205,8 +205,7 @@ def _call(avro_type: AvroType, encoder: str, value: str, path: str) -> str:
         case Optional(inner=inner):
             call = _call(inner, encoder, value, path)
             null = f"CASE jsonb_typeof({value}) WHEN 'null' THEN '\\x00'::bytea"
-            return f"{null}
-         ELSE '\\x02'::bytea || {call} END"
+            return f"{null}\n         ELSE '\\x02'::bytea || {call} END"
         case Enum() | Array() | Record():
             return f"public.{_part_name(avro_type, encoder)}({value}, {path})"
         case _:
