@@ -63,7 +63,10 @@ class RelaySettings(_Group):
         default=20_000, description="a broker call that takes longer ends the process"
     )
     outage_max_s: int = Field(
-        60, ge=1, le=86_400, description="how long a relay that was running tries again before it ends with 75"
+        default=60,
+        ge=1,
+        le=86_400,
+        description="how long a relay that was running tries again before it ends with 75",
     )
 
 

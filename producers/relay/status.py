@@ -68,9 +68,8 @@ def _cursor_in_words(cursor: Cursor) -> list[str]:
     if position.window is not None:
         lines.append(f"window     open up to snapshot {position.window}, published to row {position.last_id}")
     origin = cursor.origin
-    lines.append(
-        f"database   oid {origin.database_oid} of cluster {origin.system_identifier}, timeline {origin.timeline}"
-    )
+    cluster = f"cluster {origin.system_identifier}, timeline {origin.timeline}"
+    lines.append(f"database   oid {origin.database_oid} of {cluster}")
     return lines
 
 
