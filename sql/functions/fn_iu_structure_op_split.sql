@@ -1,0 +1,73 @@
+-- fn_iu_structure_op_split puts two or more new units in the place of one: right after it, in
+-- the order given; its living children go to one of them, the last unless told otherwise.
+--
+-- Lock order: gate, then the tree's head row.
+
+CREATE OR REPLACE FUNCTION public.fn_iu_structure_op_split(
+  p_unit_id uuid, p_pieces jsonb, p_children_to integer, p_actor text, p_reason text
+)
+RETURNS TABLE (operation_id uuid, event_ref uuid, tree_id uuid, aggregate_version bigint, unit_ids uuid[])
+LANGUAGE plpgsql
+VOLATILE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_tree      public.iu_tree;
+  v_source    public.information_unit;
+  v_count     integer;
+  v_pieces    jsonb := '[]';
+  v_piece     jsonb;
+  v_piece_ids uuid[] := '{}';
+  v_moved     jsonb;
+BEGIN
+  PERFORM public.fn_iu_structure_op_begin(p_actor, p_reason);
+  v_tree := public.fn_iu_tree_lock(ARRAY[p_unit_id]);
+  v_source := public.fn_iu_structure_op_source(p_unit_id, 'split');
+
+  v_count := CASE jsonb_typeof(p_pieces) WHEN 'array' THEN jsonb_array_length(p_pieces) ELSE 0 END;
+  IF v_count < 2 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'IU007',
+      MESSAGE = 'a split needs at least two pieces',
+      DETAIL  = format('Found %s.', v_count),
+      HINT    = 'One piece in the place of another is a replace.';
+  END IF;
+  IF p_children_to NOT BETWEEN 0 AND v_count - 1 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'IU011',
+      MESSAGE = format('there is no piece %s for the children to go to', p_children_to),
+      DETAIL  = format('The pieces are numbered 0 to %s.', v_count - 1),
+      HINT    = 'Leave it out and they go to the last.';
+  END IF;
+
+  PERFORM public.fn_iu_tree_make_room(v_source.parent_id, v_source.ordinal + 1, v_count, NULL);
+  FOR v_index IN 0 .. v_count - 1 LOOP
+    v_piece := public.fn_iu_piece_insert(
+      p_pieces -> v_index, v_source, v_source.ordinal + 1 + v_index, v_source.lifecycle);
+    v_pieces := v_pieces || v_piece;
+    v_piece_ids := v_piece_ids || (v_piece ->> 'unit_id')::uuid;
+  END LOOP;
+  v_moved := public.fn_iu_children_adopt(
+    ARRAY[p_unit_id], v_piece_ids[coalesce(p_children_to, v_count - 1) + 1]);
+
+  RETURN QUERY SELECT done.* FROM public.fn_iu_structure_op_enact(
+    'split', 'structure_piece_split', v_tree, p_unit_id, v_source.doc_code, p_actor, p_reason,
+    jsonb_build_object(
+      'unit_id', p_unit_id, 'children_to', p_children_to,
+      'pieces', (SELECT jsonb_agg(public.fn_iu_piece_arguments(each.piece) ORDER BY each.position)
+                   FROM jsonb_array_elements(p_pieces) WITH ORDINALITY AS each (piece, position))),
+    jsonb_build_object(
+      'unit_id', v_source.id, 'iu_code', v_source.iu_code, 'parent_id', v_source.parent_id,
+      'pieces', v_pieces, 'moved_children', v_moved),
+    v_piece_ids, v_piece_ids, ARRAY[p_unit_id]) AS done;
+END;
+$$;
+
+ALTER FUNCTION public.fn_iu_structure_op_split(uuid, jsonb, integer, text, text) OWNER TO iu_owner;
+
+COMMENT ON FUNCTION public.fn_iu_structure_op_split(uuid, jsonb, integer, text, text) IS
+  'Puts the pieces [{unit_id?, iu_code, content}, …] in the place of a unit; p_children_to counts from 0, NULL is the last. unit_ids are the new units in order. Event structure_piece_split.';
+
+REVOKE ALL ON FUNCTION public.fn_iu_structure_op_split(uuid, jsonb, integer, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.fn_iu_structure_op_split(uuid, jsonb, integer, text, text) TO iu_editor;
