@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, assert_never
 
 from iu_core.errors import Terminal
+from schemas.source import JsonPath, shown
 
 UUID_NAME: Final = "Uuid"
 NULLABLE: Final = 2  # branches of the one union we allow
@@ -21,9 +22,10 @@ NULLABLE: Final = 2  # branches of the one union we allow
 class InvalidSchema(Terminal):
     """A contract is no Avro schema, or uses what our contracts may not. `path` says where."""
 
-    def __init__(self, path: str, what: str, *, remedy: str | None = None) -> None:
-        super().__init__(f"{path or 'schema'}: {what}", remedy=remedy)
+    def __init__(self, path: JsonPath, what: str, *, remedy: str | None = None) -> None:
+        super().__init__(f"{shown(path)}: {what}" if path else what, remedy=remedy)
         self.path = path
+        self.fault = what
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,9 @@ def parse(schema: Any) -> Record:
 
     Raises `InvalidSchema` at the first construct that is not Avro or not ours.
     """
-    parsed = _Parser(schema.get("namespace", "") if isinstance(schema, dict) else "").type(schema, "")
+    parsed = _Parser(schema.get("namespace", "") if isinstance(schema, dict) else "").type(schema, ())
     if not isinstance(parsed, Record):
-        raise InvalidSchema("", "the contract is not a record", remedy="an event is one record")
+        raise InvalidSchema((), "the contract is not a record", remedy="an event is one record")
     return parsed
 
 
@@ -163,7 +165,7 @@ class _Parser:
         self._named: dict[str, AvroType] = {}
         self._open: list[str] = []
 
-    def type(self, schema: Any, path: str) -> AvroType:
+    def type(self, schema: Any, path: JsonPath) -> AvroType:
         match schema:
             case str(name):
                 return self._by_name(name, path)
@@ -172,27 +174,24 @@ class _Parser:
             case {"type": "record", "name": str(name), "fields": [*fields]}:
                 return self._record(name, schema, fields, path)
             case {"type": "enum", "name": str(name), "symbols": [*symbols]} if symbols:
-                if len(set(map(str, symbols))) != len(symbols):
-                    raise InvalidSchema(path, f"enum {name} names a symbol twice")
-                return self._define(name, Enum(name, tuple(map(str, symbols)), schema.get("default")), path)
+                return self._enum(name, symbols, schema.get("default"), path)
             case {"type": "fixed", "name": str(name), "size": int(size)} if size > 0:
                 return self._define(name, Fixed(name, size), path)
             case {"type": "array", "items": items}:
-                return Array(self.type(items, f"{path}.items"))
+                return Array(self.type(items, (*path, "items")))
             case {"type": "long", "logicalType": "timestamp-micros"}:
                 return TimestampMicros()
             case {"logicalType": logical}:
-                raise InvalidSchema(
-                    path, f"logical type {logical!r}", remedy="times are timestamp-micros on a long"
-                )
+                what = f"logical type {logical!r} on {schema.get('type')!r}"
+                raise InvalidSchema(path, what, remedy="times are timestamp-micros on a long")
             case {"type": (str() | dict() | list()) as inner} if len(schema) == 1:
-                return self.type(inner, path)
+                return self.type(inner, (*path, "type"))
         raise InvalidSchema(path, f"{str(schema)[:60]!r} is no type that a contract may use")
 
-    def _by_name(self, name: str, path: str) -> AvroType:
+    def _by_name(self, name: str, path: JsonPath) -> AvroType:
         short = name.removeprefix(f"{self._namespace}.")
         if short in self._open:
-            raise InvalidSchema(path, f"{name} contains itself")
+            raise InvalidSchema(path, f"{name} contains itself", remedy="a payload has a bound depth")
         found = _PRIMITIVES.get(name) or self._named.get(short)
         if found is None:
             known = ", ".join([*_PRIMITIVES, *self._named])
@@ -201,29 +200,65 @@ class _Parser:
             )
         return found
 
-    def _union(self, branches: list[Any], path: str) -> Optional:
+    def _union(self, branches: list[Any], path: JsonPath) -> Optional:
         if len(branches) != NULLABLE or branches[0] != "null" or not isinstance(branches[1], str | dict):
             raise InvalidSchema(path, "a union other than null and one type", remedy='write ["null", T]')
-        return Optional(self.type(branches[1], f"{path}[1]"))
+        return Optional(self.type(branches[1], (*path, 1)))
 
-    def _record(self, name: str, schema: Mapping[str, Any], fields: list[Any], path: str) -> AvroType:
+    def _enum(self, name: str, symbols: list[Any], default: Any, path: JsonPath) -> AvroType:
+        if len(set(map(str, symbols))) != len(symbols) or not all(_is_name(symbol) for symbol in symbols):
+            raise InvalidSchema((*path, "symbols"), f"enum {name} has a symbol twice, or one that is no name")
+        if default is not None and default not in symbols:
+            raise InvalidSchema((*path, "default"), f"the default {default!r} is no symbol of {name}")
+        return self._define(name, Enum(name, tuple(symbols), default), path)
+
+    def _record(self, name: str, schema: Mapping[str, Any], fields: list[Any], path: JsonPath) -> AvroType:
         self._open.append(name)
-        parsed = tuple(self._field(field, path) for field in fields)
+        parsed = tuple(self._field(field, (*path, "fields", index)) for index, field in enumerate(fields))
         self._open.pop()
         names = [field.name for field in parsed]
         if len(set(names)) != len(names):
-            raise InvalidSchema(path, f"record {name} names a field twice")
+            raise InvalidSchema((*path, "fields"), f"record {name} names a field twice")
         return self._define(name, Record(name, schema.get("namespace", self._namespace), parsed), path)
 
-    def _field(self, field: Any, path: str) -> Field:
+    def _field(self, field: Any, path: JsonPath) -> Field:
         match field:
-            case {"name": str(name), "type": field_type}:
-                inside = f"{path}.{name}" if path else name
-                return Field(name, self.type(field_type, inside), "default" in field)
+            case {"name": str(name), "type": field_type} if _is_name(name):
+                parsed = self.type(field_type, (*path, "type"))
+                if "default" in field and not _fits(field["default"], parsed):
+                    what = f"the default {field['default']!r} does not fit the type"
+                    raise InvalidSchema(
+                        (*path, "default"), what, remedy="it must fit the first branch of a union"
+                    )
+                return Field(name, parsed, "default" in field)
         raise InvalidSchema(path, f"{str(field)[:60]!r} is no field")
 
-    def _define(self, name: str, avro_type: AvroType, path: str) -> AvroType:
-        if name in self._named:
-            raise InvalidSchema(path, f"{name} is defined twice", remedy="name it the second time")
+    def _define(self, name: str, avro_type: AvroType, path: JsonPath) -> AvroType:
+        if name in self._named or not _is_name(name):
+            raise InvalidSchema(path, f"{name!r} is defined twice, or is no name")
         self._named[name] = avro_type
         return avro_type
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isidentifier()
+
+
+def _fits(value: Any, avro_type: AvroType) -> bool:
+    """Whether `value` may be the default of a field of this type."""
+    match avro_type:
+        case Optional():
+            return value is None
+        case String():
+            return isinstance(value, str)
+        case Int() | TimestampMicros():
+            bounds = avro_type if isinstance(avro_type, Int) else Int(64)
+            return type(value) is int and bounds.smallest <= value <= bounds.largest
+        case Enum(symbols=symbols):
+            return value in symbols
+        case Array():
+            return isinstance(value, list) and not value
+        case Fixed() | Record():
+            return False  # no sensible default exists, and none has been needed
+        case _:
+            assert_never(avro_type)

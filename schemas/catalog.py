@@ -174,7 +174,7 @@ def load_contract(path: Path) -> Contract:
     record = parse(schema)
     encode, decode = to_wire(record), from_wire(record, record.full_name)
     if encode is None or decode is None:  # a record always converts; said for the type checker
-        raise InvalidSchema("", "the contract is not a record")
+        raise InvalidSchema((), "the contract is not a record")
     return Contract(
         event_type=path.parent.name,
         version=version_of(path),

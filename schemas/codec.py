@@ -174,10 +174,15 @@ def encode(
 
     Raises `ContractViolation` that names every fault of the payload, or the unknown event.
     """
-    parse_event(event_type, version, payload)
     contract = (catalog or Catalog.bundled()).contract(event_type, version)
     if contract is None:
         raise ContractViolation(f"{event_type} v{version}", ("no such event or version",))
+    return encode_with(contract, payload)
+
+
+def encode_with(contract: Contract, payload: Mapping[str, Any]) -> bytes:
+    """Return the datum of `payload` under `contract`. Raises `ContractViolation` as `encode` does."""
+    parse_event(contract.event_type, contract.version, payload)
     return _write(contract, contract.to_wire(payload))
 
 

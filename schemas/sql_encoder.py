@@ -149,7 +149,7 @@ def _part_sql(part: AvroType, name: str, encoder: str, event_type: str, version:
                 f"Avro record {part.name}",
             )
         case _:
-            raise InvalidSchema(event_type, f"{part} has no SQL function of its own")
+            raise InvalidSchema((), f"{part} has no SQL function of its own")
     return _FUNCTION.format(
         name=_checked(name),
         parameters="p_value jsonb, p_path text",
@@ -184,7 +184,9 @@ def _record_body(record: Record, encoder: str, *, value: str, path: str) -> str:
 def _enum_body(enum: Enum) -> str:
     writable = [(index, symbol) for index, symbol in enumerate(enum.symbols) if symbol != NEVER_WRITTEN]
     if len(enum.symbols) > 64:
-        raise InvalidSchema(enum.name, "more than 64 symbols", remedy="their index no longer fits one byte")
+        raise InvalidSchema(
+            (), f"{enum.name} has more than 64 symbols", remedy="their index no longer fits one byte"
+        )
     lines = [f"    WHEN '{symbol}' THEN '\\x{2 * index:02x}'::bytea" for index, symbol in writable]
     expected = "one of " + ", ".join(symbol for _, symbol in writable)
     return _ENUM.format(symbols="\n".join(lines), expected=expected)
@@ -218,7 +220,6 @@ def _snake(name: str) -> str:
 
 def _checked(name: str) -> str:
     if len(name.encode()) > IDENTIFIER_BYTES_MAX:
-        raise InvalidSchema(
-            name, f"is longer than {IDENTIFIER_BYTES_MAX} bytes", remedy="shorten the type's name"
-        )
+        what = f"its SQL function would be {name}, longer than {IDENTIFIER_BYTES_MAX} bytes"
+        raise InvalidSchema((), what, remedy="shorten the name of the event or of the type")
     return name
