@@ -47,12 +47,14 @@ def assembled(sql: Path) -> dict[Path, str]:
     return {migration: fill(migration) for migration in migrations}
 
 
-def named_files(sql: Path) -> frozenset[Path]:
-    """Return the function files that some migration under `sql` names."""
-    return frozenset(
-        sql.parent / block["file"]
-        for migration in (sql / "migrations").glob("*.sql")
-        for block in _BLOCK.finditer(migration.read_text(encoding="utf-8"))
+def named_files(sql: Path) -> tuple[Path, ...]:
+    """Return the function files that migrations under `sql` name, each once, in their order."""
+    return tuple(
+        dict.fromkeys(
+            sql.joinpath(*Path(block["file"]).parts[1:])
+            for migration in sorted((sql / "migrations").glob("*.sql"))
+            for block in _BLOCK.finditer(migration.read_text(encoding="utf-8"))
+        )
     )
 
 
