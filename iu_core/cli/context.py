@@ -4,9 +4,8 @@ that `iu services up` left running on this machine."""
 from dataclasses import dataclass
 from functools import cached_property
 
-from infra.local.endpoints import Endpoints
-
 from infra.local import state
+from infra.local.endpoints import Endpoints
 from iu_core.errors import Misconfigured
 from iu_core.settings import Settings, load_settings
 

@@ -20,7 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Apply = Annotated[bool, typer.Option("--apply", help="Do it; without this the command only previews.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept in the audit trail.")]
 
-stdout = Console(soft_wrap=True, highlight=False)
+# Into a pipe a table is as wide as it needs to be: cut columns cannot be read by the next program.
+_PIPE_WIDTH = 400
+stdout = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
