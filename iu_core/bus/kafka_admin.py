@@ -62,7 +62,7 @@ class KafkaAdmin:
 
     def delete(self, topics: list[str]) -> None:
         """Delete those of `topics` that are there. For tests and the demo; not part of the port."""
-        there = [topic for topic in topics if self.describe(topic) is not None]
+        there = [topic for topic in sorted(set(topics)) if self.describe(topic) is not None]
         if there:
             with translated("deleting topics"):
                 self._admin().delete_topics(there, timeout_ms=self._timeout_ms)
