@@ -1,1 +1,1 @@
-"""What the project runs on: compose, images, local services."""
+"""What the system runs on: services on this machine (`infra.local`), compose, images."""
