@@ -5,6 +5,7 @@ Nothing here talks to a registry: a record that carries a fingerprint is resolve
 
 import functools
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from schemas.errors import UnknownEventType
 SINGLE_OBJECT: Final = b"\xc3\x01"
 FINGERPRINT_BYTES: Final = 8
 SCHEMAS_DIR: Final = Path(__file__).parent
+_VERSION_NAME: Final = re.compile(r"v([1-9][0-9]*)\.avsc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +192,10 @@ def load_contract(path: Path) -> Contract:
 
 def version_of(path: Path) -> int:
     """Return N of `v<N>.avsc`. Raises `ValueError` for another name."""
-    number = path.stem.removeprefix("v")
-    if not (number.isascii() and number.isdecimal() and number == str(int(number)) and number != "0"):
+    match = _VERSION_NAME.fullmatch(path.name)
+    if match is None:
         raise ValueError(f"{path.name} is not named v<N>.avsc")
-    return int(number)
+    return int(match[1])
 
 
 def _without_logical_types(schema: Any) -> Any:

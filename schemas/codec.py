@@ -150,10 +150,11 @@ def decode_datum(contract: Contract, datum: bytes) -> dict[str, Any]:
     source = io.BytesIO(datum)
     try:
         bare = schemaless_reader(source, contract.bare, None)
-    except EOFError:
-        raise Truncated(name, len(datum)) from None
-    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
-        # UnicodeDecodeError is a ValueError, an enum index beyond the symbols a LookupError.
+    except (ArithmeticError, EOFError, LookupError, MemoryError, TypeError, ValueError) as error:
+        # A number that ends too early is an IndexError in fastavro, and so is a symbol or a
+        # branch that there is not; only in the first case has everything been read.
+        if isinstance(error, EOFError | IndexError) and source.tell() == len(datum):
+            raise Truncated(name, len(datum)) from None
         raise Malformed(name, f"{type(error).__name__}: {error}") from None
     if source.tell() != len(datum):
         raise TrailingBytes(name, source.tell(), len(datum))
