@@ -131,7 +131,7 @@ class Editor:
         return self.session.execute(
             "SELECT id, ordinal, lifecycle FROM information_unit WHERE parent_id = %s ORDER BY ordinal",
             (parent,),
-        ).fetchall()  # type: ignore[return-value]
+        ).fetchall()
 
 
 def fresh_code() -> str:

@@ -83,7 +83,8 @@ def ground(editor: Editor, migrated_url: str) -> Ground:
 def _unit(
     unit: uuid.UUID, code: str, parent: uuid.UUID | None, *, ordinal: int = 0, frozen: bool = False
 ) -> dict[str, object]:
-    place = {"id": str(unit), "parent_id": parent and str(parent), "ordinal": ordinal}
+    parent_id = None if parent is None else str(parent)
+    place: dict[str, object] = {"id": str(unit), "parent_id": parent_id, "ordinal": ordinal}
     return place | {"iu_code": code, "content": "", "lifecycle": "enacted", "frozen": frozen}
 
 
