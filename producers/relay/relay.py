@@ -105,7 +105,8 @@ class Relay:
         whatever the publisher and the outbox raise; after a raise this relay is spent.
         """
         position, lsn = self._position, None
-        if position.window is None:
+        fresh = position.window is None
+        if fresh:
             now, lsn = self._outbox.snapshot()
             if now == position.settled:
                 return Step(0, drained=True)
@@ -123,7 +124,8 @@ class Relay:
             self._publish(framed.records, framed.events, position, lsn)
         self._position = position
         self._plan = self._next_plan(position, rows)
-        return Step(len(framed.events), drained=through and not framed.events)
+        # The rest of an older window says nothing about what was committed after it.
+        return Step(len(framed.events), drained=fresh and through and not framed.events)
 
     def _publish(
         self, records: Sequence[Outgoing], events: Sequence[Published], position: Position, lsn: str | None

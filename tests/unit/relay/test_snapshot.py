@@ -1,95 +1,21 @@
 """The snapshot-diff cursor, in a model of PostgreSQL small enough to try thousands of interleavings.
 
-The model has what matters: transactions take an xid at their first write, an id per row, and
-commit later; the writers of one tree hold its head until they end. Readers of three kinds run
-over the same histories. The diff loses and repeats nothing; the two that people write first,
-"id > last" and "below xmin, by xid", are the tests of this test: they must fail.
+Readers of three kinds run over the same histories. The diff loses and repeats nothing; the two
+that people write first, "id > last" and "below xmin, by xid", test this test: they must fail.
 """
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.relay.snapshot import BEGINNING, Position, Snapshot
+from tests.unit.relay.outbox_model import Database, Row
 
 ROWS_MAX = 3
 HISTORIES = 300
-
-
-@dataclass
-class Transaction:
-    xid: int
-    rows: list["Row"] = field(default_factory=list)
-    trees: set[int] = field(default_factory=set)
-    rows_left: int = 0
-    commits: bool = True
-
-
-@dataclass(frozen=True)
-class Row:
-    id: int
-    xid: int
-    tree: int
-    version: int
-
-
-class Database:
-    """Transactions step at random; `visible` and `snapshot` are what PostgreSQL would answer."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._next_xid, self._next_id = 100, 1
-        self.open: list[Transaction] = []
-        self.visible: list[Row] = []
-        self.versions = dict.fromkeys(range(4), 0)
-        self.locked: set[int] = set()
-
-    def snapshot(self) -> Snapshot:
-        xip = tuple(sorted(transaction.xid for transaction in self.open))
-        return Snapshot(min(xip, default=self._next_xid), self._next_xid, xip)
-
-    def step(self) -> None:
-        """Begin (sometimes with an early xid, long before the first row), write, or end one."""
-        choice = self._random.random()
-        if choice < 0.35 and len(self.open) < 6:
-            began = Transaction(self._next_xid, rows_left=self._random.randint(0, 4))
-            began.commits = self._random.random() < 0.8
-            self._next_xid += 1
-            self.open.append(began)
-        elif self.open:
-            chosen = self._random.choice(self.open)
-            if chosen.rows_left and choice < 0.85:
-                self._write(chosen)
-            else:
-                self._end(chosen)
-
-    def finish(self) -> None:
-        while self.open:
-            self._end(self.open[0])
-
-    def _write(self, writer: Transaction) -> None:
-        free = [tree for tree in self.versions if tree not in self.locked or tree in writer.trees]
-        if not free:
-            return
-        tree = self._random.choice(free)
-        self.locked.add(tree)
-        writer.trees.add(tree)
-        version = self.versions[tree] + sum(row.tree == tree for row in writer.rows) + 1
-        writer.rows.append(Row(self._next_id, writer.xid, tree, version))
-        writer.rows_left -= 1
-        self._next_id += self._random.randint(1, 2)  # another transaction's rollback burnt one
-
-    def _end(self, ending: Transaction) -> None:
-        self.open.remove(ending)
-        self.locked -= ending.trees
-        if ending.commits:
-            self.visible += ending.rows
-            for row in ending.rows:
-                self.versions[row.tree] = row.version
 
 
 Reader = Callable[[Database], Iterator[list[Row]]]

@@ -1,0 +1,110 @@
+"""Hold the events topic against the outbox and against the relay's own cursor.
+
+Pure: records, cursors and rows come in as values, faults go out as sentences. The order inside
+a partition is the order of the records given. Each kind of fault has a word of its own at the
+start of the sentence, so that a test can say which promise a planted fault breaks:
+
+  lost, ghost, repeated   the topic holds each committed row exactly once (G1, G2)
+  disordered              per tree and incarnation the versions are 1, 2, 3, … (G3)
+  misplaced, altered      partition = bucket mod P; the bytes are those of the row
+  chain, sequence         the cursor speaks of exactly these events; no transaction is missing
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from iu_core.bus.ports import Record
+from producers.relay.cursor import Cursor, Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the checker needs of a committed row of the outbox."""
+
+    event_ref: UUID
+    tree_id: UUID
+    incarnation: int
+    version: int
+    bucket: int
+    payload_digest: bytes
+
+
+def check(
+    topic: Mapping[int, Sequence[Record]],
+    cursors: Sequence[Cursor],
+    outbox: Iterable[Row],
+    *,
+    prefix_bytes: int = 10,
+) -> list[str]:
+    """Return every fault; an empty list means the promises hold.
+
+    `topic` has all partitions with their committed records from the first offset on, `cursors`
+    the committed records of the cursor partition.
+    """
+    rows = {row.event_ref: row for row in outbox}
+    published = [
+        (partition, _event_ref(record), record) for partition in topic for record in topic[partition]
+    ]
+    times = Counter(event_ref for _, event_ref, _ in published)
+    faults = [f"lost: {event_ref}" for event_ref in rows if event_ref not in times]
+    faults += [f"ghost: {event_ref}" for event_ref in times if event_ref not in rows]
+    faults += [f"repeated: {event_ref}, {count} times" for event_ref, count in times.items() if count > 1]
+    known = [(partition, rows[ref], record) for partition, ref, record in published if ref in rows]
+    faults += _order(known)
+    faults += _content(known, len(topic), prefix_bytes)
+    faults += _cursors(topic, cursors)
+    return faults
+
+
+def _order(known: Sequence[tuple[int, Row, Record]]) -> list[str]:
+    versions: dict[tuple[UUID, int], list[int]] = defaultdict(list)
+    for _, row, _ in known:
+        versions[row.tree_id, row.incarnation].append(row.version)
+    return [
+        f"disordered: tree {tree}, incarnation {incarnation}: {_first_break(found)}"
+        for (tree, incarnation), found in versions.items()
+        if found != list(range(1, len(found) + 1))
+    ]
+
+
+def _first_break(versions: list[int]) -> str:
+    place = next(index for index, version in enumerate(versions) if version != index + 1)
+    return f"version {versions[place]} where {place + 1} is due"
+
+
+def _content(known: Sequence[tuple[int, Row, Record]], partitions: int, prefix_bytes: int) -> list[str]:
+    faults = []
+    for partition, row, record in known:
+        if partition != row.bucket % partitions or record.key != str(row.tree_id).encode():
+            faults.append(f"misplaced: {row.event_ref} in partition {partition}, key {record.key!r}")
+        datum = (record.value or b"")[prefix_bytes:]
+        if hashlib.sha256(datum).digest() != row.payload_digest:
+            faults.append(f"altered: {row.event_ref} has other bytes than its row")
+        if record.header("iu_digest") != row.payload_digest.hex().encode():
+            faults.append(f"altered: {row.event_ref} has another digest header than its row")
+    return faults
+
+
+def _cursors(topic: Mapping[int, Sequence[Record]], cursors: Sequence[Cursor]) -> list[str]:
+    sequences = [cursor.sequence for cursor in cursors]
+    faults = []
+    if sequences != list(range(1, len(sequences) + 1)):
+        faults.append(f"sequence: {_first_break(sequences)}")
+    said = cursors[-1].digests if cursors else {}
+    for partition, records in topic.items():
+        found = Digest()
+        for record in records:
+            found = found.extended(
+                _event_ref(record), bytes.fromhex((record.header("iu_digest") or b"").decode())
+            )
+        if found != said.get(partition, Digest()):
+            counts = f"{found.count} events, the cursor says {said.get(partition, Digest()).count}"
+            faults.append(f"chain: partition {partition} holds {counts}")
+    return faults
+
+
+def _event_ref(record: Record) -> UUID:
+    return UUID((record.header("ce_id") or b"").decode())

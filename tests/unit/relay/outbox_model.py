@@ -1,0 +1,156 @@
+"""A model of PostgreSQL's transactions over an outbox, and the relay's port onto it.
+
+It has what matters: transactions take an xid at their first write, an id per row, and commit
+later or never; the writers of one tree hold its head until they end.
+"""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from producers.relay.cursor import Origin
+from producers.relay.outbox import Extent, Identity, OutboxRow, Pending, Plan
+from producers.relay.snapshot import Position, Snapshot
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Transaction:
+    xid: int
+    rows: list["Row"] = field(default_factory=list)
+    trees: set[int] = field(default_factory=set)
+    rows_left: int = 0
+    commits: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    id: int
+    xid: int
+    tree: int
+    version: int
+
+
+class Database:
+    """Transactions step at random; `visible` and `snapshot` are what PostgreSQL would answer."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._next_xid, self._next_id = 100, 1
+        self.open: list[Transaction] = []
+        self.visible: list[Row] = []
+        self.versions = dict.fromkeys(range(4), 0)
+        self.locked: set[int] = set()
+
+    def snapshot(self) -> Snapshot:
+        xip = tuple(sorted(transaction.xid for transaction in self.open))
+        return Snapshot(min(xip, default=self._next_xid), self._next_xid, xip)
+
+    def step(self) -> None:
+        """Begin (sometimes with an early xid, long before the first row), write, or end one."""
+        choice = self._random.random()
+        if choice < 0.35 and len(self.open) < 6:
+            began = Transaction(self._next_xid, rows_left=self._random.randint(0, 4))
+            began.commits = self._random.random() < 0.8
+            self._next_xid += 1
+            self.open.append(began)
+        elif self.open:
+            chosen = self._random.choice(self.open)
+            if chosen.rows_left and choice < 0.85:
+                self._write(chosen)
+            else:
+                self._end(chosen)
+
+    def finish(self) -> None:
+        while self.open:
+            self._end(self.open[0])
+
+    def _write(self, writer: Transaction) -> None:
+        free = [tree for tree in self.versions if tree not in self.locked or tree in writer.trees]
+        if not free:
+            return
+        tree = self._random.choice(free)
+        self.locked.add(tree)
+        writer.trees.add(tree)
+        version = self.versions[tree] + sum(row.tree == tree for row in writer.rows) + 1
+        writer.rows.append(Row(self._next_id, writer.xid, tree, version))
+        writer.rows_left -= 1
+        self._next_id += self._random.randint(1, 2)  # another transaction's rollback burnt one
+
+    def _end(self, ending: Transaction) -> None:
+        self.open.remove(ending)
+        self.locked -= ending.trees
+        if ending.commits:
+            self.visible += ending.rows
+            for row in ending.rows:
+                self.versions[row.tree] = row.version
+
+
+def tree_id(tree: int) -> UUID:
+    return UUID(int=tree)
+
+
+def event_ref(row_id: int) -> UUID:
+    return UUID(int=10**6 + row_id)
+
+
+def outbox_row(row: Row, event_type: str = "structure_reparented", datum: bytes | None = None) -> OutboxRow:
+    """Return the row as the relay reads it; its datum says tree and version."""
+    datum = b"%d:%d" % (row.tree, row.version) if datum is None else datum
+    return OutboxRow(
+        id=row.id,
+        event_ref=event_ref(row.id),
+        event_type=event_type,
+        schema_version=1,
+        tree_id=tree_id(row.tree),
+        bucket=row.tree,
+        datum=datum,
+        payload_digest=hashlib.sha256(datum).digest(),
+        headers={},
+        occurred_at=EPOCH,
+    )
+
+
+class ModelOutbox:
+    """`OutboxReader` on a `Database`. `bad_ids` are rows of an event type nobody released."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.bad_ids: set[int] = set()
+        self.plans: list[Plan] = []
+
+    def identity(self) -> Identity:
+        snapshot, lsn = self.snapshot()
+        last_id = max((row.id for row in self.database.visible), default=0)
+        return Identity(Origin("7", 1, lsn, 5, 6), last_id, snapshot)
+
+    def event_ref_of(self, row_id: int) -> UUID | None:
+        return event_ref(row_id) if any(row.id == row_id for row in self.database.visible) else None
+
+    def snapshot(self) -> tuple[Snapshot, str]:
+        return self.database.snapshot(), "0/10"
+
+    def rows(self, position: Position, plan: Plan, rows_max: int) -> Sequence[OutboxRow]:
+        self.plans.append(plan)
+        return [
+            outbox_row(row, "unheard_of" if row.id in self.bad_ids else "structure_reparented")
+            for row in self._awaited(position)[:rows_max]
+        ]
+
+    def extent(self, position: Position) -> Extent:
+        ids = [row.id for row in self._awaited(position)]
+        return Extent(len(ids), min(ids, default=0), max(ids, default=0))
+
+    def pending(self, position: Position | None) -> Pending:
+        raise NotImplementedError("asked by `iu relay status` only, never by the relay")
+
+    def close(self) -> None:
+        pass
+
+    def _awaited(self, position: Position) -> list[Row]:
+        awaited = [row for row in self.database.visible if position.awaits(row.xid, row.id)]
+        return sorted(awaited, key=lambda row: row.id)

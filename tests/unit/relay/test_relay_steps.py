@@ -1,0 +1,309 @@
+"""One relay after the other over one history, each killed at a chosen step of its cycle.
+
+Outbox and broker are models, so every step between snapshot and acknowledged commit can be
+the last one, and the outcome is certain each time. The same promises on real servers, at
+random points, are in `tests/chaos`. The planted faults at the end are the tests of this test.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import cycle
+from typing import get_args
+
+import pytest
+
+from iu_core.bus.names import BusNames
+from iu_core.bus.ports import Outgoing, Topic, TransactionalPublisher
+from iu_core.errors import Fenced, Misconfigured, Retryable, Terminal
+from producers.relay import topics
+from producers.relay.cursor import Cursor, Layout, decode
+from producers.relay.framing import Framer, Wire
+from producers.relay.outbox import Extent, Plan
+from producers.relay.relay import Relay, choose_plan
+from tests.chaos.chain_checker import Row as CheckedRow
+from tests.chaos.chain_checker import check
+from tests.contract.bus.fake_bus import Crash, FakeAdmin, FakeBroker, FakePublisher, FakeReader
+from tests.unit.relay.outbox_model import Database, ModelOutbox, outbox_row
+
+NAMES = BusNames("t.")
+LAYOUT = Layout(partitions=2)
+CRASHES: tuple[Crash | None, ...] = (*get_args(Crash), None, None)
+
+
+class AnyContract:
+    def wire(self, event_type: str, schema_version: int) -> Wire | None:
+        return None if event_type == "unheard_of" else Wire(b"\xc3\x01--------", "urn:avro:x:v1")
+
+
+class Scene:
+    """A database, a broker, and as many relays after each other as a test wants."""
+
+    def __init__(self, seed: int = 1, rows_max: int = 3) -> None:
+        self.database = Database(seed)
+        self.outbox = ModelOutbox(self.database)
+        self.broker = FakeBroker()
+        self.reader = FakeReader(self.broker)
+        self.rows_max = rows_max
+        self.topic: Topic = topics.ensure(FakeAdmin(self.broker), NAMES, LAYOUT)
+
+    def write(self, steps: int) -> None:
+        for _ in range(steps):
+            self.database.step()
+
+    def publisher(self) -> FakePublisher:
+        return FakePublisher(self.broker, NAMES.transactional_id("test", 0))
+
+    def relay(self, publisher: TransactionalPublisher | None = None) -> Relay:
+        return Relay(
+            outbox=self.outbox,
+            publisher=publisher or self.publisher(),
+            reader=self.reader,
+            framer=Framer(
+                AnyContract(), topic=self.topic.name, layout=LAYOUT, source="test", record_bytes_max=10_000
+            ),
+            names=NAMES,
+            topic=self.topic,
+            layout=LAYOUT,
+            rows_max=self.rows_max,
+            recovery_timeout_s=0.0,
+            relay_version="0",
+            now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        )
+
+    def started(self, publisher: TransactionalPublisher | None = None) -> Relay:
+        relay = self.relay(publisher)
+        relay.start()
+        return relay
+
+    def cursors(self) -> list[Cursor]:
+        end = self.reader.end_offsets(NAMES.cursor, committed=True)[0]
+        records = self.reader.read(NAMES.cursor, 0, 0, end)
+        return [decode(record.value or b"") for record in records]
+
+    def faults(self) -> list[str]:
+        ends = self.reader.end_offsets(NAMES.events, committed=True)
+        held = {
+            partition: self.reader.read(NAMES.events, partition, 0, end) for partition, end in ends.items()
+        }
+        rows = [(row, outbox_row(row)) for row in self.database.visible]
+        expected = [
+            CheckedRow(full.event_ref, full.tree_id, 1, row.version, full.bucket, full.payload_digest)
+            for row, full in rows
+        ]
+        return check(held, self.cursors(), expected)
+
+
+def drain(relay: Relay) -> int:
+    """Step until nothing is left; return how many events went out. Bounded."""
+    published = 0
+    for _ in range(1_000):
+        step = relay.step()
+        published += step.published
+        if step.drained:
+            return published
+    raise AssertionError("the relay never came to an end")
+
+
+def kinds(faults: list[str]) -> set[str]:
+    return {fault.split(":")[0] for fault in faults}
+
+
+@pytest.mark.parametrize("seed", range(1, 41))
+def test_whatever_step_a_relay_dies_at_the_topic_holds_each_event_once_and_in_order(seed: int) -> None:
+    scene, crashes = Scene(seed), cycle(CRASHES)
+    for _ in range(40):
+        scene.write(6)
+        publisher = scene.publisher()
+        relay = scene.started(publisher)
+        publisher.crash = next(crashes)
+        try:
+            relay.step()
+            relay.step()
+        except Retryable:
+            continue
+    scene.database.finish()
+    drain(scene.started())
+    assert scene.faults() == []
+    assert len(scene.database.visible) > 20
+
+
+def test_a_relay_resumes_in_the_window_its_predecessor_had_open() -> None:
+    scene = Scene(seed=3, rows_max=2)
+    scene.write(200)
+    first = scene.started()
+    first.step()
+    window = scene.cursors()[-1].position.window
+    assert window is not None
+    scene.write(50)
+    second = scene.relay()
+    assert second.start().position == first.position
+    second.step()
+    assert scene.cursors()[-1].position.window in (window, None)
+    scene.database.finish()
+    drain(second)
+    assert scene.faults() == []
+
+
+def test_a_woken_zombie_is_fenced_and_publishes_nothing() -> None:
+    scene = Scene(seed=4)
+    scene.write(60)
+    zombie = scene.started()
+    zombie.step()
+    successor = scene.started()
+    scene.write(60)
+    with pytest.raises(Fenced):
+        drain(zombie)
+    scene.database.finish()
+    drain(successor)
+    assert scene.faults() == []
+
+
+def test_nothing_new_means_no_transaction() -> None:
+    scene = Scene(seed=5)
+    relay = scene.started()
+    assert relay.step().drained
+    assert drain(relay) == 0
+    assert scene.cursors() == []
+    assert relay.position.settled == scene.database.snapshot()
+
+
+def test_a_bad_row_stops_the_relay_after_the_rows_before_it() -> None:
+    scene = Scene(seed=6, rows_max=100)
+    scene.write(100)
+    scene.database.finish()
+    ids = sorted(row.id for row in scene.database.visible)
+    scene.outbox.bad_ids = {ids[4]}
+    for _ in range(3):  # starting it again changes nothing
+        with pytest.raises(Terminal, match=f"outbox row {ids[4]} cannot be published: unheard_of") as raised:
+            drain(scene.started())
+        assert raised.value.remedy
+        assert sum(digest.count for digest in scene.cursors()[-1].digests.values()) == 4
+    scene.outbox.bad_ids = set()
+    drain(scene.started())
+    assert scene.faults() == []
+
+
+def test_events_without_a_cursor_stop_the_relay() -> None:
+    scene = Scene(seed=7)
+    scene.write(60)
+    drain(scene.started())
+    del scene.broker.logs[NAMES.cursor]
+    topics.ensure(FakeAdmin(scene.broker), NAMES, LAYOUT)
+    with pytest.raises(Misconfigured, match="holds no cursor"):
+        scene.relay().start()
+
+
+def test_a_relay_killed_in_its_very_first_transaction_starts_over() -> None:
+    scene = Scene(seed=8)
+    scene.write(60)
+    publisher = scene.publisher()
+    relay = scene.started(publisher)
+    publisher.crash = "before the commit"
+    with pytest.raises(Retryable):
+        relay.step()
+    assert scene.relay().start().sequence == 0
+    scene.database.finish()
+    drain(scene.started())
+    assert scene.faults() == []
+
+
+def test_a_foreign_transaction_on_the_cursor_partition_is_waited_for_then_refused() -> None:
+    scene = Scene(seed=9)
+    scene.broker.begin("somebody else")
+    scene.broker.append("somebody else", [Outgoing(NAMES.cursor, 0, b"k", b"v")])
+    with pytest.raises(Retryable, match="stays open"):
+        scene.relay().start()
+
+
+def test_a_database_that_went_back_in_time_stops_the_relay() -> None:
+    scene = Scene(seed=10)
+    scene.write(100)
+    relay = scene.started()
+    drain(relay)
+    scene.outbox.database = Database(seed=10)
+    with pytest.raises(Misconfigured, match="back in time"):
+        relay.step()
+    with pytest.raises(Misconfigured, match="another state of the database"):
+        scene.relay().start()
+
+
+def test_the_first_backlog_walks_the_primary_key_and_the_tail_does_not() -> None:
+    scene = Scene(seed=11, rows_max=100)
+    scene.write(100)
+    relay = scene.started()
+    relay.step()
+    scene.write(100)
+    drain(relay)
+    assert scene.outbox.plans[0] is Plan.SCAN
+    assert set(scene.outbox.plans[1:]) == {Plan.TAIL}
+
+
+@pytest.mark.parametrize(
+    ("extent", "plan"),
+    [
+        (Extent(rows=0, first_id=0, last_id=0), Plan.TAIL),
+        (Extent(rows=2_000, first_id=1, last_id=2_000), Plan.TAIL),
+        (Extent(rows=50_000, first_id=1, last_id=50_000), Plan.SCAN),
+        (Extent(rows=50_000, first_id=1, last_id=200_000), Plan.SCAN),
+        (Extent(rows=50_000, first_id=1, last_id=1_000_000), Plan.TAIL),
+    ],
+)
+def test_a_long_window_is_scanned_if_its_rows_lie_together(extent: Extent, plan: Plan) -> None:
+    assert choose_plan(extent, rows_max=2_000) is plan
+
+
+class CursorApart:
+    """Planted fault: the cursor in a transaction of its own, before or after the events."""
+
+    def __init__(self, inner: FakePublisher, *, cursor_first: bool) -> None:
+        self._inner = inner
+        self._cursor_first = cursor_first
+        self.die_between = False
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        events, cursor = list(records[:-1]), [records[-1]]
+        first, second = (cursor, events) if self._cursor_first else (events, cursor)
+        self._inner.publish(first)
+        if self.die_between:
+            raise Retryable("died between")
+        self._inner.publish(second)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.parametrize(("cursor_first", "fault"), [(False, "repeated"), (True, "lost")])
+def test_a_cursor_outside_the_transaction_is_caught(cursor_first: bool, fault: str) -> None:
+    scene = Scene(seed=12)
+    scene.write(60)
+    publisher = CursorApart(scene.publisher(), cursor_first=cursor_first)
+    relay = scene.started(publisher)
+    relay.step()
+    publisher.die_between = True
+    with pytest.raises(Retryable):
+        drain(relay)
+    scene.database.finish()
+    drain(scene.started())
+    assert fault in kinds(scene.faults())
+
+
+class Unfenced(FakePublisher):
+    """Planted fault: takes the newest epoch again before each transaction, as no zombie may."""
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        self._epoch = self._broker.epochs[self._id]
+        super().publish(records)
+
+
+def test_a_relay_that_is_not_fenced_is_caught() -> None:
+    scene = Scene(seed=13)
+    scene.write(60)
+    zombie = scene.started(Unfenced(scene.broker, NAMES.transactional_id("test", 0)))
+    successor = scene.started()
+    scene.database.finish()
+    drain(successor)
+    drain(zombie)
+    assert {"repeated", "sequence"} <= kinds(scene.faults())
