@@ -184,7 +184,12 @@ def encode(
 def encode_with(contract: Contract, payload: Mapping[str, Any]) -> bytes:
     """Return the datum of `payload` under `contract`. Raises `ContractViolation` as `encode` does."""
     parse_event(contract.event_type, contract.version, payload)
-    return _write(contract, contract.to_wire(payload))
+    try:
+        return _write(contract, contract.to_wire(payload))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # Only where model and contract have drifted apart: what one takes the other cannot write.
+        event = f"{contract.event_type} v{contract.version}"
+        raise ContractViolation(event, (f"the contract cannot hold it: {error}",)) from None
 
 
 def digest(datum: bytes) -> bytes:
