@@ -22,7 +22,7 @@ from iu_core.database.connection import Connection
 from iu_core.database.inert import Inert, make_inert
 from iu_core.database.migration_files import Migration, Registration, Script, SqlFiles
 from iu_core.database.sqlstates import translate
-from iu_core.errors import Misconfigured, Retryable, Usage
+from iu_core.errors import Misconfigured, Refused, Retryable, Usage
 
 State: TypeAlias = Literal["applied", "pending", "changed", "unknown"]
 
@@ -177,9 +177,22 @@ class Migrator:
                     why=f"server_encoding is {encoding and encoding[0]}",
                     remedy="CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
                 )
-            self._connection.execute(self._files.roles.encode())
+            self._make_roles()
             if not self._has_ledger():
                 self._connection.execute(self._files.ledger.encode())
+
+    def _make_roles(self) -> None:
+        try:
+            self._connection.execute(self._files.roles.encode())
+        except psycopg.errors.InsufficientPrivilege as error:
+            login = self._connection.info.user
+            raise Refused(
+                f"login {login!r} may not prepare this database",
+                why=f"roles.sql: {error.diag.message_primary}",
+                remedy="as an administrator, in this database: run sql/roles.sql, then"
+                f' GRANT iu_owner TO "{login}"',
+                code=error.sqlstate,
+            ) from error
 
     def _has_ledger(self) -> bool:
         found = self._connection.execute("SELECT to_regclass('public.iu_schema_migration') IS NOT NULL")

@@ -118,9 +118,7 @@ def test_setting_a_switch_to_what_it_is_leaves_no_trail(keeper: Session) -> None
 def test_a_switch_is_not_renamed_into_another(keeper: Session, migrated_url: str) -> None:
     keeper.execute(SET, ("iu_core.harmless", "true", None))
     with refused("IU040"):
-        keeper.execute(
-            "UPDATE dot_config SET key = 'iu_core.http_enabled' WHERE key = 'iu_core.harmless'"
-        )
+        keeper.execute("UPDATE dot_config SET key = 'iu_core.http_enabled' WHERE key = 'iu_core.harmless'")
     with refused("22004"):
         keeper.execute(SET, ("iu_core.harmless", None, "why"))
     with session(migrated_url, Role.OWNER) as owner, refused("IU040"):
