@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from iu_core.cli.context import Context
-from iu_core.cli.output import Apply, Json, Reason, emit, stderr
+from iu_core.cli.output import Apply, Json, Reason, emit, required_reason, stderr
 from iu_core.database import Role, connect
 from iu_core.errors import Usage
 from producers.autocut.markdown import text_of
@@ -37,15 +37,8 @@ class _Run:
     """One call of `iu op`: opens the store, previews or applies, prints."""
 
     def __init__(self, actor: str | None, reason: str | None, apply: bool, as_json: bool) -> None:
-        if not (reason or "").strip():
-            raise Usage(
-                "a structure operation needs a reason",
-                why="--reason is missing or blank",
-                remedy='add --reason "..."',
-                code="IU006",
-            )
+        self._reason = required_reason(reason, "a structure operation")
         self._actor = actor or getpass.getuser()
-        self._reason = reason or ""
         self._apply, self._as_json = apply, as_json
         context = Context.current()
         connection = connect(

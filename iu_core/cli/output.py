@@ -14,7 +14,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from iu_core.errors import IUError
+from iu_core.errors import IUError, Usage
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Apply = Annotated[bool, typer.Option("--apply", help="Do it; without this the command only previews.")]
@@ -32,6 +32,18 @@ def emit(value: object, *, as_json: bool, text: Callable[[], RenderableType | No
         sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
     elif (rendered := text()) is not None:
         stdout.print(rendered)
+
+
+def required_reason(reason: str | None, act: str) -> str:
+    """Return the reason given. Raises `Usage` if it is missing or blank."""
+    if reason is None or not reason.strip():
+        raise Usage(
+            f"{act} needs a reason",
+            why="--reason is missing or blank",
+            remedy='add --reason "..."; it is kept in the audit trail',
+            code="IU006",
+        )
+    return reason
 
 
 def plain(value: object) -> Any:
