@@ -261,6 +261,18 @@ def test_a_model_that_says_something_else_is_drift(
     assert exit_code(found) == 3
 
 
+def test_a_model_whose_fields_stand_in_another_order_is_drift(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {
+        name: (info.annotation, info) for name, info in reversed(StructureReparented.model_fields.items())
+    }
+    changed = create_model("Changed", __config__=StructureReparented.model_config, **fields)
+    monkeypatch.setitem(EVENTS, ("structure_reparented", 1), changed)
+    (found,) = of("model", check(layout).findings)
+    assert "another order: new_ordinal, " in found.what
+
+
 def test_a_model_without_a_contract_and_a_contract_without_a_model_are_drift(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +322,17 @@ def test_versions_have_no_hole_and_no_two_one_fingerprint(layout: Layout) -> Non
     findings = check(layout).findings
     assert [finding.what for finding in of("versions", findings)] == [f"{EVENT} has v1, v3"]
     assert [finding.file for finding in of("fingerprint", findings)] == [f"schemas/structure/{EVENT}/v3.avsc"]
+
+
+def test_header_and_shared_types_are_those_of_the_newest_versions(layout: Layout) -> None:
+    """An older version keeps the header it was released with; the newest must have today's."""
+    text = contract_file(layout).read_text()
+    contract_file(layout, version=2).write_text(text.replace("SHA-256.", "Hash.").replace("Who asked", "Who"))
+    findings = check(layout).findings
+    told = {(finding.rule, Path(finding.file).name) for finding in findings} & {
+        (rule, f"v{version}.avsc") for rule in ("header", "named-type") for version in (1, 2)
+    }
+    assert told == {("header", "v2.avsc"), ("named-type", "v2.avsc")}
 
 
 def test_half_of_the_contracts_is_not_worked_on(layout: Layout) -> None:
