@@ -83,7 +83,7 @@ class KafkaTopicReader:
                         remedy="a transaction may be open on the partition: try again after its time-out",
                     )
                 fetched = consumer.poll(_POLL_MS, max_records=_RECORDS_MAX).get(place, ())
-                records += [_record(raw) for raw in fetched if raw.offset < end]
+                records += [as_record(raw) for raw in fetched if raw.offset < end]
         return records
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class KafkaTopicReader:
         return [TopicPartition(topic, partition) for partition in sorted(partitions)]
 
 
-def _record(raw: Any) -> Record:
+def as_record(raw: Any) -> Record:
     """Return a ConsumerRecord of kafka-python as ours; a header without value reads as empty."""
     return Record(
         topic=raw.topic,

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from iu_core.errors import Terminal
+
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 
@@ -46,6 +48,14 @@ class Topic:
     name: str
     topic_id: str
     partitions: int
+
+
+class PositionLost(Terminal):
+    """The broker no longer has the offset we stand at, or does not have it yet."""
+
+
+class RecordCorrupt(Terminal):
+    """The bytes the broker holds do not match their checksum."""
 
 
 class TransactionalPublisher(Protocol):
@@ -109,7 +119,13 @@ class GroupMember(Protocol):
     """
 
     def poll(self, timeout_ms: int, records_max: int) -> Mapping[int, Sequence[Record]]:
-        """Return records by partition, after at most `timeout_ms`; keeps the membership."""
+        """Return records by partition, after at most `timeout_ms`; keeps the membership.
+
+        Raises `PositionLost` or `RecordCorrupt`; after either the member must be closed.
+        """
+
+    def joined(self) -> bool:
+        """Return whether the group has given us a share, which may be empty."""
 
     def assigned(self) -> frozenset[int]:
         """Return the partitions held now; it only changes during `poll`."""
@@ -120,6 +136,12 @@ class GroupMember(Protocol):
     def seek(self, partition: int, offset: int) -> None:
         """Fetch `partition` from `offset` next. Raises `Retryable` if it is not assigned."""
 
+    def position(self, partition: int) -> int | None:
+        """Return the offset that is fetched next, None if there is none.
+
+        It also goes past markers and aborted records, which are never returned.
+        """
+
     def pause(self, partitions: frozenset[int]) -> None:
         """Deliver nothing from `partitions`, keep the membership."""
 
@@ -128,6 +150,14 @@ class GroupMember(Protocol):
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Tell the broker how far we are, for lag tools; never blocks, never raises."""
+
+    def confirm(self, offsets: Mapping[int, int]) -> None:
+        """Ask the broker whether the membership stands, by a commit that waits; bounded.
+
+        A member that was stopped for a while may not know that its partitions went to another.
+        Raises `Retryable` if it does not stand (a poll joins again), `Fenced` if a newer member
+        has this one's name.
+        """
 
     def close(self) -> None:
         """Leave the group. Idempotent, never raises."""
