@@ -9,24 +9,21 @@ of the right event (tests/integration/sql does).
 import json
 import random
 import secrets
-import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.errors import DuplicateObject
 
 from iu_core.events import ContractViolation, parse_event
-from iu_core.resources import sql_dir
 from schemas import golden
 from schemas.catalog import SCHEMAS_DIR, Catalog, Contract
 from schemas.codec import decode_datum, encode_with
 from schemas.generated_data import SURPLUS, Broken, broken, payload
 from schemas.sql_encoder import encoder_name
+from tests.services import create_database, drop_database
 
 EVENTS_TOTAL = 10_000
 BATCH = 500
@@ -47,21 +44,12 @@ VERDICT = """
 
 
 @pytest.fixture(scope="module")
-def session(postgres_url: str) -> Iterator[Session]:
-    """A database that holds the encoders and nothing else, as the owner sees it."""
-    name = f"sql_encoder_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_url, autocommit=True) as admin:
-        with suppress(DuplicateObject):
-            admin.execute("CREATE ROLE iu_owner NOLOGIN")
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            with psycopg.connect(postgres_url, dbname=name, autocommit=True) as made:
-                made.execute("GRANT CREATE, USAGE ON SCHEMA public TO iu_owner")
-                for path in sorted((sql_dir() / "functions" / "avro").glob("*.sql")):
-                    made.execute(path.read_bytes())
-                yield made
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+def session(postgres_server: str, migrated_template: Callable[[str], str]) -> Iterator[Session]:
+    """A migrated database, so that what is held to account is what a migration released."""
+    url = create_database(postgres_server, migrated_template(postgres_server))
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+    drop_database(postgres_server, url)
 
 
 def datums(session: Session, contract: Contract, payloads: list[Any]) -> list[bytes]:
