@@ -30,12 +30,16 @@ CREATE TABLE public.iu_outbound_route (
 
 COMMENT ON TABLE public.iu_outbound_route IS
   'Which events go to which target. Disabled: idle. Enabled in dry-run: decides only. Enabled outside it: delivers behind the gates.';
-COMMENT ON COLUMN public.iu_outbound_route.route_code IS 'Names the route, its consumer groups and its place in the allowlist; exact, never renamed.';
+COMMENT ON COLUMN public.iu_outbound_route.route_code IS
+  'Names the route, its consumer groups and its place in the allowlist; exact, never renamed.';
 COMMENT ON COLUMN public.iu_outbound_route.event_type IS 'The one event type it delivers.';
-COMMENT ON COLUMN public.iu_outbound_route.target_kind IS 'Kind of target; sql_function is the one delivered inside the database.';
-COMMENT ON COLUMN public.iu_outbound_route.target_ref IS 'The target of that kind. A name to compare, never to execute.';
+COMMENT ON COLUMN public.iu_outbound_route.target_kind IS
+  'Kind of target; sql_function is the one delivered inside the database.';
+COMMENT ON COLUMN public.iu_outbound_route.target_ref IS
+  'The target of that kind. A name to compare, never to execute.';
 COMMENT ON COLUMN public.iu_outbound_route.enabled IS 'False: its consumers fetch nothing.';
-COMMENT ON COLUMN public.iu_outbound_route.dry_run IS 'True: decisions are recorded and nothing is delivered.';
+COMMENT ON COLUMN public.iu_outbound_route.dry_run IS
+  'True: decisions are recorded and nothing is delivered.';
 COMMENT ON COLUMN public.iu_outbound_route.description IS 'What the route is for.';
 COMMENT ON COLUMN public.iu_outbound_route.registered_at IS 'Clock at registration.';
 
@@ -66,15 +70,21 @@ CREATE INDEX iu_outbound_route_audit_route_idx ON public.iu_outbound_route_audit
 COMMENT ON TABLE public.iu_outbound_route_audit IS 'One row per change of a route; append-only.';
 COMMENT ON COLUMN public.iu_outbound_route_audit.id IS 'Order of the changes; rolled-back ones leave gaps.';
 COMMENT ON COLUMN public.iu_outbound_route_audit.operation IS 'INSERT, UPDATE or DELETE.';
-COMMENT ON COLUMN public.iu_outbound_route_audit.route_code IS 'The route; no reference, because the trail outlives the route.';
-COMMENT ON COLUMN public.iu_outbound_route_audit.old_route IS 'The whole row before; NULL if it did not exist.';
+COMMENT ON COLUMN public.iu_outbound_route_audit.route_code IS
+  'The route; no reference, because the trail outlives the route.';
+COMMENT ON COLUMN public.iu_outbound_route_audit.old_route IS
+  'The whole row before; NULL if it did not exist.';
 COMMENT ON COLUMN public.iu_outbound_route_audit.new_route IS 'The whole row after; NULL if it was deleted.';
-COMMENT ON COLUMN public.iu_outbound_route_audit.login IS 'session_user: who is connected, whatever role was taken.';
+COMMENT ON COLUMN public.iu_outbound_route_audit.login IS
+  'session_user: who is connected, whatever role was taken.';
 COMMENT ON COLUMN public.iu_outbound_route_audit.role IS 'The role taken with SET ROLE, or none.';
 COMMENT ON COLUMN public.iu_outbound_route_audit.application_name IS 'As the client named itself.';
-COMMENT ON COLUMN public.iu_outbound_route_audit.reason IS 'The setting iu.reason; never NULL for a change that opened something.';
-COMMENT ON COLUMN public.iu_outbound_route_audit.xid IS 'Transaction of the change: joins it to what else that transaction did.';
-COMMENT ON COLUMN public.iu_outbound_route_audit.changed_at IS 'Clock at the change, not at the start of the transaction.';
+COMMENT ON COLUMN public.iu_outbound_route_audit.reason IS
+  'The setting iu.reason; never NULL for a change that opened something.';
+COMMENT ON COLUMN public.iu_outbound_route_audit.xid IS
+  'Transaction of the change: joins it to what else that transaction did.';
+COMMENT ON COLUMN public.iu_outbound_route_audit.changed_at IS
+  'Clock at the change, not at the start of the transaction.';
 COMMENT ON INDEX public.iu_outbound_route_audit_route_idx IS 'The history of one route, in order.';
 
 -- >> sql/functions/delivery/fn_iu_outbound_route_audit.sql

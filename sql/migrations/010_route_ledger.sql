@@ -44,20 +44,25 @@ CREATE UNIQUE INDEX iu_route_attempt_sent_uq
   ON public.iu_route_attempt (route_code, event_ref) WHERE decision = 'sent';
 CREATE INDEX iu_route_attempt_event_idx ON public.iu_route_attempt (event_ref);
 
-COMMENT ON TABLE public.iu_route_attempt IS 'One row per decision on a record of a route''s event type; append-only.';
+COMMENT ON TABLE public.iu_route_attempt IS
+  'One row per decision on a record of a route''s event type; append-only.';
 COMMENT ON COLUMN public.iu_route_attempt.id IS 'Order of writing; rolled-back batches leave gaps.';
 COMMENT ON COLUMN public.iu_route_attempt.route_code IS 'The route that decided.';
 COMMENT ON COLUMN public.iu_route_attempt.lane IS 'live or dry_run.';
-COMMENT ON COLUMN public.iu_route_attempt.event_ref IS 'The event; NULL if the record could not be read as one.';
+COMMENT ON COLUMN public.iu_route_attempt.event_ref IS
+  'The event; NULL if the record could not be read as one.';
 COMMENT ON COLUMN public.iu_route_attempt.decision IS 'dry_run, sent, refused or failed.';
-COMMENT ON COLUMN public.iu_route_attempt.final IS 'True if no later decision on this event and route is to be expected.';
-COMMENT ON COLUMN public.iu_route_attempt.gate IS 'In dry-run the gate that would have held it; NULL if none.';
+COMMENT ON COLUMN public.iu_route_attempt.final IS
+  'True if no later decision on this event and route is to be expected.';
+COMMENT ON COLUMN public.iu_route_attempt.gate IS
+  'In dry-run the gate that would have held it; NULL if none.';
 COMMENT ON COLUMN public.iu_route_attempt.reason IS 'Why, in a few words that do not vary by event.';
 COMMENT ON COLUMN public.iu_route_attempt.detail IS 'What else there is to know, varying by event.';
 COMMENT ON COLUMN public.iu_route_attempt.topic IS 'Where the record was read.';
 COMMENT ON COLUMN public.iu_route_attempt.partition IS 'Where the record was read.';
 COMMENT ON COLUMN public.iu_route_attempt."offset" IS 'Where the record was read.';
-COMMENT ON COLUMN public.iu_route_attempt.owner_epoch IS 'Claim under which it was decided; joins it to the process.';
+COMMENT ON COLUMN public.iu_route_attempt.owner_epoch IS
+  'Claim under which it was decided; joins it to the process.';
 COMMENT ON COLUMN public.iu_route_attempt.at IS 'Clock at the decision.';
 COMMENT ON INDEX public.iu_route_attempt_sent_uq IS 'At most one sent per (route, event).';
 COMMENT ON INDEX public.iu_route_attempt_event_idx IS 'What was decided about one event.';
@@ -104,11 +109,13 @@ CREATE TABLE public.iu_route_dead_letter (
 
 CREATE INDEX iu_route_dead_letter_event_idx ON public.iu_route_dead_letter (event_ref);
 
-COMMENT ON TABLE public.iu_route_dead_letter IS 'Records a route could not deliver, byte for byte, and what became of them.';
+COMMENT ON TABLE public.iu_route_dead_letter IS
+  'Records a route could not deliver, byte for byte, and what became of them.';
 COMMENT ON COLUMN public.iu_route_dead_letter.id IS 'Names the dead letter, UUIDv7.';
 COMMENT ON COLUMN public.iu_route_dead_letter.route_code IS 'The route that could not deliver it.';
 COMMENT ON COLUMN public.iu_route_dead_letter.lane IS 'live or dry_run.';
-COMMENT ON COLUMN public.iu_route_dead_letter.state IS 'dead: failed itself. parked: waits behind one that is dead. replayed. discarded.';
+COMMENT ON COLUMN public.iu_route_dead_letter.state IS
+  'dead: failed itself. parked: waits behind one that is dead. replayed. discarded.';
 COMMENT ON COLUMN public.iu_route_dead_letter.event_ref IS 'The event, if the record tells it.';
 COMMENT ON COLUMN public.iu_route_dead_letter.tree_id IS 'The tree, if the record''s key is one.';
 COMMENT ON COLUMN public.iu_route_dead_letter.topic IS 'Where the record was read.';
@@ -116,11 +123,15 @@ COMMENT ON COLUMN public.iu_route_dead_letter.partition IS 'Where the record was
 COMMENT ON COLUMN public.iu_route_dead_letter."offset" IS 'Where the record was read.';
 COMMENT ON COLUMN public.iu_route_dead_letter.record_at IS 'Time stamp of the record, milliseconds.';
 COMMENT ON COLUMN public.iu_route_dead_letter.key IS 'Bytes of the record''s key; NULL if it had none.';
-COMMENT ON COLUMN public.iu_route_dead_letter.value IS 'Bytes of the record''s value; NULL if it was a tombstone.';
-COMMENT ON COLUMN public.iu_route_dead_letter.headers IS 'Array of [name, value in base64], in the record''s order.';
+COMMENT ON COLUMN public.iu_route_dead_letter.value IS
+  'Bytes of the record''s value; NULL if it was a tombstone.';
+COMMENT ON COLUMN public.iu_route_dead_letter.headers IS
+  'Array of [name, value in base64], in the record''s order.';
 COMMENT ON COLUMN public.iu_route_dead_letter.schema IS 'What the value''s prefix says it was written with.';
-COMMENT ON COLUMN public.iu_route_dead_letter.sqlstate IS 'SQLSTATE of the failure, if the database raised it.';
-COMMENT ON COLUMN public.iu_route_dead_letter.reason IS 'Why, in a few words that do not vary by event: letters are grouped by it.';
+COMMENT ON COLUMN public.iu_route_dead_letter.sqlstate IS
+  'SQLSTATE of the failure, if the database raised it.';
+COMMENT ON COLUMN public.iu_route_dead_letter.reason IS
+  'Why, in a few words that do not vary by event: letters are grouped by it.';
 COMMENT ON COLUMN public.iu_route_dead_letter.detail IS 'What else there is to know.';
 COMMENT ON COLUMN public.iu_route_dead_letter.created_at IS 'Clock when it was kept.';
 COMMENT ON COLUMN public.iu_route_dead_letter.updated_at IS 'Clock of its last change of state.';

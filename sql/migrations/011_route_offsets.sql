@@ -30,18 +30,25 @@ CREATE TABLE public.iu_route_offset (
   CONSTRAINT iu_route_offset_epoch_chk CHECK (owner_epoch >= 0)
 );
 
-COMMENT ON TABLE public.iu_route_offset IS 'Position of a route''s lane in a partition, and who may move it. Authoritative; the offset in Kafka is for lag tools.';
-COMMENT ON COLUMN public.iu_route_offset.route_code IS 'The route; no reference: a route registered again goes on where it stood.';
+COMMENT ON TABLE public.iu_route_offset IS
+  'Position of a route''s lane in a partition, and who may move it. Authoritative; the offset in Kafka is for lag tools.';
+COMMENT ON COLUMN public.iu_route_offset.route_code IS
+  'The route; no reference: a route registered again goes on where it stood.';
 COMMENT ON COLUMN public.iu_route_offset.lane IS 'live or dry_run: each has positions of its own.';
 COMMENT ON COLUMN public.iu_route_offset.topic IS 'Name of the topic.';
 COMMENT ON COLUMN public.iu_route_offset.partition IS 'Partition of the topic.';
-COMMENT ON COLUMN public.iu_route_offset.topic_id IS 'The broker''s id of the topic these offsets belong to; another one means it was made again.';
-COMMENT ON COLUMN public.iu_route_offset.start_offset IS 'Where the lane began: what lies before was never its to decide.';
+COMMENT ON COLUMN public.iu_route_offset.topic_id IS
+  'The broker''s id of the topic these offsets belong to; another one means it was made again.';
+COMMENT ON COLUMN public.iu_route_offset.start_offset IS
+  'Where the lane began: what lies before was never its to decide.';
 COMMENT ON COLUMN public.iu_route_offset.next_offset IS 'The first offset not decided yet.';
-COMMENT ON COLUMN public.iu_route_offset.owner_epoch IS 'Counts claims; only the newest claimant may move the position.';
+COMMENT ON COLUMN public.iu_route_offset.owner_epoch IS
+  'Counts claims; only the newest claimant may move the position.';
 COMMENT ON COLUMN public.iu_route_offset.owner IS 'The newest claimant, as it named itself.';
-COMMENT ON COLUMN public.iu_route_offset.last_event_ref IS 'The last event decided; finds the place again if offsets are lost.';
-COMMENT ON COLUMN public.iu_route_offset.repeats IS 'How many events came again after their sent: counted, not written.';
+COMMENT ON COLUMN public.iu_route_offset.last_event_ref IS
+  'The last event decided; finds the place again if offsets are lost.';
+COMMENT ON COLUMN public.iu_route_offset.repeats IS
+  'How many events came again after their sent: counted, not written.';
 COMMENT ON COLUMN public.iu_route_offset.claimed_at IS 'Clock of the newest claim.';
 COMMENT ON COLUMN public.iu_route_offset.recorded_at IS 'Clock of the last move; NULL before the first.';
 
@@ -71,18 +78,24 @@ CREATE TABLE public.iu_route_hold (
 
 CREATE UNIQUE INDEX iu_route_hold_open_uq ON public.iu_route_hold (route_code, lane) WHERE closed_at IS NULL;
 
-COMMENT ON TABLE public.iu_route_hold IS 'When a route stood still in a lane, and what was in the way. At most one open episode per (route, lane).';
+COMMENT ON TABLE public.iu_route_hold IS
+  'When a route stood still in a lane, and what was in the way. At most one open episode per (route, lane).';
 COMMENT ON COLUMN public.iu_route_hold.episode_id IS 'Names the episode, UUIDv7.';
 COMMENT ON COLUMN public.iu_route_hold.route_code IS 'The route that stands still.';
 COMMENT ON COLUMN public.iu_route_hold.lane IS 'live or dry_run.';
-COMMENT ON COLUMN public.iu_route_hold.gate IS 'What holds it: kill_switch, allowlist, target, or another word of the consumer''s.';
-COMMENT ON COLUMN public.iu_route_hold.reason IS 'Why, in words that stay the same for as long as the cause does.';
+COMMENT ON COLUMN public.iu_route_hold.gate IS
+  'What holds it: kill_switch, allowlist, target, or another word of the consumer''s.';
+COMMENT ON COLUMN public.iu_route_hold.reason IS
+  'Why, in words that stay the same for as long as the cause does.';
 COMMENT ON COLUMN public.iu_route_hold.owner IS 'The process that touched it last.';
-COMMENT ON COLUMN public.iu_route_hold.touches IS 'How often it was reported, all processes of the group together.';
+COMMENT ON COLUMN public.iu_route_hold.touches IS
+  'How often it was reported, all processes of the group together.';
 COMMENT ON COLUMN public.iu_route_hold.opened_at IS 'Clock when it was first reported.';
-COMMENT ON COLUMN public.iu_route_hold.touched_at IS 'Clock when it was last reported: an old one means nobody is running.';
+COMMENT ON COLUMN public.iu_route_hold.touched_at IS
+  'Clock when it was last reported: an old one means nobody is running.';
 COMMENT ON COLUMN public.iu_route_hold.closed_at IS 'Clock when it ended; NULL while it lasts.';
-COMMENT ON COLUMN public.iu_route_hold.closed_by IS 'progress, or another_reason if a different episode took over.';
+COMMENT ON COLUMN public.iu_route_hold.closed_by IS
+  'progress, or another_reason if a different episode took over.';
 COMMENT ON INDEX public.iu_route_hold_open_uq IS 'At most one open episode per (route, lane).';
 
 -- ---------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ CREATE TABLE public.iu_tree_change_log (
 COMMENT ON TABLE public.iu_tree_change_log IS
   'The projection: one row per delivered structure event; append-only, truncated only by its owner for a rebuild.';
 COMMENT ON COLUMN public.iu_tree_change_log.id IS 'Order of delivery; rolled-back batches leave gaps.';
-COMMENT ON COLUMN public.iu_tree_change_log.event_ref IS 'The event; unique, which makes delivering it again harmless.';
+COMMENT ON COLUMN public.iu_tree_change_log.event_ref IS
+  'The event; unique, which makes delivering it again harmless.';
 COMMENT ON COLUMN public.iu_tree_change_log.event_type IS 'As in the outbox.';
 COMMENT ON COLUMN public.iu_tree_change_log.tree_id IS 'The tree that changed.';
 COMMENT ON COLUMN public.iu_tree_change_log.aggregate_version IS 'Version of the tree after the change.';

@@ -72,11 +72,16 @@ BEGIN
 END;
 $$;
 
-ALTER FUNCTION public.fn_iu_route_record(text, text, text, integer, bigint, bigint, bigint, uuid, jsonb, jsonb) OWNER TO iu_owner;
+ALTER FUNCTION public.fn_iu_route_record(text, text, text, integer, bigint, bigint, bigint, uuid, jsonb, jsonb)
+  OWNER TO iu_owner;
 
 COMMENT ON FUNCTION public.fn_iu_route_record(text, text, text, integer, bigint, bigint, bigint, uuid, jsonb, jsonb) IS
   'Moves the position from p_from_offset to p_next_offset under p_owner_epoch, else IU031, and writes decisions and dead letters.';
 
-REVOKE ALL ON FUNCTION public.fn_iu_route_record(text, text, text, integer, bigint, bigint, bigint, uuid, jsonb, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+  public.fn_iu_route_record(text, text, text, integer, bigint, bigint, bigint, uuid, jsonb, jsonb)
+  FROM PUBLIC;
 -- The consumer has no table privilege: this is the one way its progress gets written.
-GRANT EXECUTE ON FUNCTION public.fn_iu_route_record(text, text, text, integer, bigint, bigint, bigint, uuid, jsonb, jsonb) TO iu_consumer;
+GRANT EXECUTE ON FUNCTION
+  public.fn_iu_route_record(text, text, text, integer, bigint, bigint, bigint, uuid, jsonb, jsonb)
+  TO iu_consumer;

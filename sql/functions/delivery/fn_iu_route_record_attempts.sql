@@ -73,10 +73,13 @@ BEGIN
 END;
 $$;
 
-ALTER FUNCTION public.fn_iu_route_record_attempts(public.iu_outbound_route, text, text, integer, bigint, bigint, bigint, jsonb) OWNER TO iu_owner;
+ALTER FUNCTION public.fn_iu_route_record_attempts(public.iu_outbound_route, text, text, integer, bigint, bigint, bigint, jsonb)
+  OWNER TO iu_owner;
 
 COMMENT ON FUNCTION public.fn_iu_route_record_attempts(public.iu_outbound_route, text, text, integer, bigint, bigint, bigint, jsonb) IS
   'Writes the decisions of a batch; IU032 if one is outside it, doubled, of the other lane, or sent without a projection row.';
 
 -- Part of fn_iu_route_record, which has fenced the caller before: nobody else may call it.
-REVOKE ALL ON FUNCTION public.fn_iu_route_record_attempts(public.iu_outbound_route, text, text, integer, bigint, bigint, bigint, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+  public.fn_iu_route_record_attempts(public.iu_outbound_route, text, text, integer, bigint, bigint, bigint, jsonb)
+  FROM PUBLIC;

@@ -52,10 +52,12 @@ BEGIN
 END;
 $$;
 
-ALTER FUNCTION public.fn_iu_route_record_dead_letters(text, text, text, integer, jsonb, jsonb) OWNER TO iu_owner;
+ALTER FUNCTION public.fn_iu_route_record_dead_letters(text, text, text, integer, jsonb, jsonb)
+  OWNER TO iu_owner;
 
 COMMENT ON FUNCTION public.fn_iu_route_record_dead_letters(text, text, text, integer, jsonb, jsonb) IS
   'Keeps the undeliverable records of a batch whole; IU032 unless each has its decision and each such decision its record.';
 
 -- Part of fn_iu_route_record, which has fenced the caller before: nobody else may call it.
-REVOKE ALL ON FUNCTION public.fn_iu_route_record_dead_letters(text, text, text, integer, jsonb, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.fn_iu_route_record_dead_letters(text, text, text, integer, jsonb, jsonb)
+  FROM PUBLIC;
