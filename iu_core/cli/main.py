@@ -21,7 +21,7 @@ GROUPS: Final = {
     "op": "Structure operations on a tree; previewed unless --apply.",
     "relay": "The outbox relay: run, status.",
     "consumer": "The route consumers: run.",
-    "schemas": "The event contracts: check, sql.",
+    "schemas": "The event contracts: check, sql, lock.",
 }
 COMMANDS: Final = ("status", "explain", "verify", "demo")
 
