@@ -91,7 +91,7 @@ def choose(
         if address is not None and (service in wanted or service == "registry"):
             ways[service] = Given(address)
             choices.append(Choice(service, "environment", _without_password(service, address)))
-    missing = sorted(wanted - ways.keys() - {"registry"})
+    missing = [service for service in given if service in wanted - ways.keys() - {"registry"}]
     if missing:
         engine = containers.find_engine(missing, supervision, place, progress)
         for service in missing:

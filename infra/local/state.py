@@ -34,8 +34,8 @@ class LeftRunning:
     begun_at: float
 
     def is_alive(self, service: str) -> bool:
-        """Tell whether `service` (postgres, kafka) still runs; what the environment names counts as running."""
-        address = self._address(service)
+        """Tell whether `service` (postgres, kafka) still runs; one named by the environment is taken to."""
+        address = self.address(service)
         means = next((one.means for one in self.endpoints.choices if one.service == service), None)
         if address is None or means is None:
             return False
@@ -44,11 +44,14 @@ class LeftRunning:
         if means == "docker":
             host, _, port = address.rpartition(":")
             return answers(host, int(port))
-        return any(
-            is_running(process) for process in self.processes if process.name.startswith(NAMES[service])
-        )
+        process = self.process(service)
+        return process is not None and is_running(process)
 
-    def _address(self, service: str) -> str | None:
+    def process(self, service: str) -> Started | None:
+        """Return the process of `service`, None if it is not a process of ours."""
+        return next((one for one in self.processes if one.name.startswith(NAMES[service])), None)
+
+    def address(self, service: str) -> str | None:
         """Return host:port of `service`, None if it was not among those asked for."""
         url = self.endpoints.database_url
         if service == "postgres":
