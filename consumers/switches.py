@@ -5,6 +5,7 @@ commits any more (guarantee G6); it waits for those that are under way, and new 
 Who, when, old, new and why are kept by the database itself.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,9 +92,11 @@ def open_gate(connection: Connection, gate: Gate, reason: str) -> None:
     _set(connection, gate, "true", reason)
 
 
-def close_gate(connection: Connection, gate: Gate, reason: str | None = None) -> None:
-    """Close `gate`; returns once nothing that passed it can commit any more."""
+def close_gate(connection: Connection, gate: Gate, reason: str | None = None) -> float:
+    """Close `gate`; return, once nothing that passed it can commit any more, how long it took in ms."""
+    started = time.monotonic()
     _set(connection, gate, "false", reason or "")
+    return (time.monotonic() - started) * 1_000
 
 
 def allow(connection: Connection, route_code: str, reason: str) -> None:

@@ -1,6 +1,5 @@
 """`iu gate`: the switches. Saying no is immediate; saying yes is previewed and wants a reason."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -72,9 +71,7 @@ def close(gate: Which = Gate.DELIVERY, reason: Reason = None, as_json: Json = Fa
     Example: iu gate close
     """
     with _connection(Role.GATEKEEPER) as connection:
-        started = time.monotonic()
-        switches.close_gate(connection, gate, reason)
-        took_ms = round((time.monotonic() - started) * 1_000, 1)
+        took_ms = round(switches.close_gate(connection, gate, reason), 1)
     emit(
         {"gate": gate, "key": gate.key, "new": "false", "applied": True, "took_ms": took_ms},
         as_json=as_json,
