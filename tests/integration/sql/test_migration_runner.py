@@ -246,16 +246,16 @@ def test_a_database_that_stores_no_utf8_is_refused(postgres_url: str, sql: Path)
 
 @pytest.fixture
 def login(postgres_url: str) -> Iterator[str]:
-    """Return a login without any right."""
+    """Return a login without any right, whose password is its name."""
     name = f"iu_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute(q.SQL("CREATE ROLE {} LOGIN").format(q.Identifier(name)))
+        admin.execute(q.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(q.Identifier(name), name))
         yield name
         admin.execute(q.SQL("DROP OWNED BY {}; DROP ROLE {}").format(q.Identifier(name), q.Identifier(name)))
 
 
 def as_login(url: str, login: str) -> Session:
-    return psycopg.connect(url, user=login, autocommit=True)
+    return psycopg.connect(url, user=login, password=login, autocommit=True)
 
 
 def test_a_login_without_rights_is_refused(postgres_url: str, sql: Path, login: str) -> None:
