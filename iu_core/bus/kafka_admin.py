@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from kafka import KafkaAdminClient, errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from iu_core.bus.kafka_client import admin_options
 from iu_core.bus.kafka_errors import translated
@@ -59,6 +60,13 @@ class KafkaAdmin:
         if answer is None or answer["error_code"] == _UNKNOWN_TOPIC or not answer["partitions"]:
             return None
         return Topic(topic, str(answer.get("topic_id") or _NO_TOPIC_ID), len(answer["partitions"]))
+
+    def configs(self, topic: str) -> Mapping[str, str]:
+        """Return the settings of a topic that differ from the broker's defaults. Not part of the port."""
+        asked = ConfigResource(ConfigResourceType.TOPIC, topic)
+        with translated(f"reading the settings of {topic}"):
+            answer = self._admin().describe_configs([asked])
+        return {name: entry["value"] for name, entry in answer["topic"][topic].items()}
 
     def delete(self, topics: list[str]) -> None:
         """Delete those of `topics` that are there. For tests and the demo; not part of the port."""

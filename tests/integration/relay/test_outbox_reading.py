@@ -33,9 +33,9 @@ MANY_ROWS = """
 
 
 @pytest.fixture
-def outbox(migrated_url: str) -> Iterator[PostgresOutbox]:
-    open_gate(migrated_url)
-    made = PostgresOutbox(session(migrated_url, Role.RELAY, name="relay"), LAYOUT)
+def outbox(migrated_url_each: str) -> Iterator[PostgresOutbox]:
+    open_gate(migrated_url_each)
+    made = PostgresOutbox(session(migrated_url_each, Role.RELAY, name="relay"), LAYOUT)
     yield made
     made.close()
 
@@ -97,11 +97,11 @@ def pending(url: str, position: Position) -> int:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_windows_on_a_real_server_hold_what_the_model_says_each_row_once(
-    migrated_url: str, outbox: PostgresOutbox, seed: int
+    migrated_url_each: str, outbox: PostgresOutbox, seed: int
 ) -> None:
     chance, published, position = random.Random(seed), list[int](), Position()
     with ExitStack() as opened:
-        writers = [Writer(migrated_url, opened) for _ in range(5)]
+        writers = [Writer(migrated_url_each, opened) for _ in range(5)]
         for step in range(STEPS):
             chance.choice(writers).step(chance)
             if step == STEPS - 50:
@@ -109,9 +109,9 @@ def test_windows_on_a_real_server_hold_what_the_model_says_each_row_once(
                     writer.finish()
             if chance.random() < 0.4 or step >= STEPS - 50:
                 position = position if position.window else position.opened(outbox.snapshot()[0])
-                rows = chunk(outbox, migrated_url, position)
+                rows = chunk(outbox, migrated_url_each, position)
                 position = position.advanced(rows[-1].id) if rows else position
-                assert outbox.pending(position).events == pending(migrated_url, position)
+                assert outbox.pending(position).events == pending(migrated_url_each, position)
                 position = position.closed() if len(rows) < ROWS_MAX else position
                 published += [row.id for row in rows]
         for writer in writers:
@@ -120,13 +120,13 @@ def test_windows_on_a_real_server_hold_what_the_model_says_each_row_once(
     assert len(published) == len(set(published))
 
 
-def test_a_row_is_read_whole(migrated_url: str, outbox: PostgresOutbox) -> None:
-    editor = Editor(migrated_url)
+def test_a_row_is_read_whole(migrated_url_each: str, outbox: PostgresOutbox) -> None:
+    editor = Editor(migrated_url_each)
     editor.session.execute("SELECT set_config('iu.traceparent', '00-ab-cd-01', false)")
     editor.add(None)
     editor.session.close()
     (row,) = outbox.rows(Position().opened(outbox.snapshot()[0]), Plan.TAIL, 10)
-    with session(migrated_url) as onlooker:
+    with session(migrated_url_each) as onlooker:
         stored = onlooker.execute(
             "SELECT id, event_ref, event_type, schema_version, aggregate_id, bucket, datum,"
             " payload_digest, headers, occurred_at FROM event_outbox"
@@ -137,8 +137,8 @@ def test_a_row_is_read_whole(migrated_url: str, outbox: PostgresOutbox) -> None:
     assert isinstance(row.datum, bytes)
 
 
-def test_the_shards_divide_the_rows_between_them(migrated_url: str, outbox: PostgresOutbox) -> None:
-    editor = Editor(migrated_url)
+def test_the_shards_divide_the_rows_between_them(migrated_url_each: str, outbox: PostgresOutbox) -> None:
+    editor = Editor(migrated_url_each)
     for _ in range(30):
         editor.add(None)
     editor.session.close()
@@ -147,7 +147,7 @@ def test_the_shards_divide_the_rows_between_them(migrated_url: str, outbox: Post
     parts: list[int] = []
     for shard in range(3):
         layout = replace(LAYOUT, shards=3, shard=shard)
-        part = PostgresOutbox(session(migrated_url, Role.RELAY), layout)
+        part = PostgresOutbox(session(migrated_url_each, Role.RELAY), layout)
         rows = part.rows(position, Plan.TAIL, 100)
         assert {layout.partition_of(row.bucket) for row in rows} <= set(layout.owned())
         parts += [row.id for row in rows]
@@ -156,8 +156,8 @@ def test_the_shards_divide_the_rows_between_them(migrated_url: str, outbox: Post
     assert len(whole) == 30
 
 
-def test_rows_below_the_floor_are_settled(migrated_url: str, outbox: PostgresOutbox) -> None:
-    editor = Editor(migrated_url)
+def test_rows_below_the_floor_are_settled(migrated_url_each: str, outbox: PostgresOutbox) -> None:
+    editor = Editor(migrated_url_each)
     for _ in range(5):
         editor.add(None)
     editor.session.close()
@@ -167,12 +167,12 @@ def test_rows_below_the_floor_are_settled(migrated_url: str, outbox: PostgresOut
     assert outbox.pending(Position(floor_id=3)).events == 2
 
 
-def test_the_database_says_who_it_is(migrated_url: str, outbox: PostgresOutbox) -> None:
-    editor = Editor(migrated_url)
+def test_the_database_says_who_it_is(migrated_url_each: str, outbox: PostgresOutbox) -> None:
+    editor = Editor(migrated_url_each)
     editor.add(None)
     editor.session.close()
     found = outbox.identity()
-    with session(migrated_url) as onlooker:
+    with session(migrated_url_each) as onlooker:
         expected = onlooker.execute(
             "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
             " (SELECT timeline_id FROM pg_control_checkpoint()),"
@@ -183,25 +183,25 @@ def test_the_database_says_who_it_is(migrated_url: str, outbox: PostgresOutbox) 
     told = (origin.system_identifier, origin.timeline, origin.database_oid, origin.outbox_oid, found.last_id)
     assert told == expected
     assert found.snapshot.xmax >= found.snapshot.xmin > 0
-    with session(migrated_url) as onlooker:
+    with session(migrated_url_each) as onlooker:
         refs = onlooker.execute("SELECT id, event_ref FROM event_outbox").fetchall()
     assert refs == [(1, outbox.event_ref_of(1))]
     assert outbox.event_ref_of(2) is None
 
 
-def test_a_database_without_an_outbox_is_told_apart(migrated_url: str) -> None:
-    with session(migrated_url) as admin:
+def test_a_database_without_an_outbox_is_told_apart(migrated_url_each: str) -> None:
+    with session(migrated_url_each) as admin:
         admin.execute("ALTER TABLE event_outbox RENAME TO event_outbox_away")
-    bare = PostgresOutbox(session(migrated_url, Role.RELAY), LAYOUT)
+    bare = PostgresOutbox(session(migrated_url_each, Role.RELAY), LAYOUT)
     with pytest.raises(Misconfigured) as raised:
         bare.identity()
     assert raised.value.remedy == "iu db up"
     bare.close()
 
 
-def test_the_relay_reads_the_outbox_and_nothing_else(migrated_url: str, outbox: PostgresOutbox) -> None:
+def test_the_relay_reads_the_outbox_and_nothing_else(migrated_url_each: str, outbox: PostgresOutbox) -> None:
     """G11. Whatever table or sequence of ours is added later is covered, because all are tried."""
-    with session(migrated_url) as admin:
+    with session(migrated_url_each) as admin:
         readable = admin.execute(
             "SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
             " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'v', 'm', 'S', 'p')"
@@ -221,21 +221,21 @@ def test_the_relay_reads_the_outbox_and_nothing_else(migrated_url: str, outbox: 
     assert callable_ == []
 
 
-def test_a_relay_that_lost_its_rights_says_so(migrated_url: str, outbox: PostgresOutbox) -> None:
-    with session(migrated_url) as admin:
+def test_a_relay_that_lost_its_rights_says_so(migrated_url_each: str, outbox: PostgresOutbox) -> None:
+    with session(migrated_url_each) as admin:
         admin.execute("REVOKE SELECT ON event_outbox FROM iu_relay")
     with pytest.raises((Misconfigured, Refused)) as raised:
         outbox.rows(Position().opened(Snapshot.parse("100:100:")), Plan.TAIL, 1)
     assert "iu db up" in (raised.value.remedy or "")
 
 
-def test_the_tail_query_touches_the_new_rows_only(migrated_url: str, outbox: PostgresOutbox) -> None:
+def test_the_tail_query_touches_the_new_rows_only(migrated_url_each: str, outbox: PostgresOutbox) -> None:
     """20 new rows in 30,000: index lookups, whatever the planner knows; no walk of the table."""
-    with session(migrated_url) as owner:
+    with session(migrated_url_each) as owner:
         owner.execute(MANY_ROWS, (30_000,))
         owner.execute("VACUUM ANALYZE event_outbox")
     settled = Position().opened(outbox.snapshot()[0]).closed()
-    editor = Editor(migrated_url)
+    editor = Editor(migrated_url_each)
     late = [UUID(str(editor.add(None))) for _ in range(20)]
     position = settled.opened(outbox.snapshot()[0])
     before = reads(outbox)
