@@ -117,7 +117,7 @@ def start(
     """
     home = place.state_dir.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    name = f"iu-core-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
+    name = project_name(home)
     password = _password(home / "docker.password")
 
     def begin(ports: tuple[int, ...]) -> Containers:
@@ -143,6 +143,11 @@ def start(
         return _answering(project, services, ports, password, place)
 
     return with_free_ports(2, begin)
+
+
+def project_name(home: Path) -> str:
+    """Return the name of the compose project of state directory `home`."""
+    return f"iu-core-{hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]}"
 
 
 def down_words(place: Workplace) -> tuple[str, ...]:
