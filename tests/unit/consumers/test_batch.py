@@ -2,7 +2,7 @@
 
 import base64
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
 from uuid import UUID
@@ -67,7 +67,8 @@ def test_a_batch_that_begins_with_such_a_record_is_empty() -> None:
 def test_halves_lose_nothing_double_nothing_and_leave_no_gap(seed: int) -> None:
     chance = random.Random(seed)
     offsets = sorted(chance.sample(range(100, 200), chance.randint(2, 20)))
-    readings: list[Reading] = [chance.choice([event(o), bad(o), Skip()]) for o in offsets]
+    kinds: list[Callable[[int], Reading]] = [event, bad, lambda _: Skip()]
+    readings = [chance.choice(kinds)(offset) for offset in offsets]
     readings[0], readings[-1] = event(offsets[0]), event(offsets[-1])
     batch, _ = planned(readings, offsets, 100)
     parts, alone = [batch], list[Batch]()
