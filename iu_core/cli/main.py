@@ -26,8 +26,12 @@ GROUPS: Final = {
 COMMANDS: Final = ("status", "explain", "verify", "demo")
 
 
-def build() -> typer.Typer:
-    """Return the whole command tree."""
+def build(only: str | None = None) -> typer.Typer:
+    """Return the command tree; `only` names the one group or command that is wanted.
+
+    Importing them all takes most of a second, and a kill switch should not wait for the modules
+    of commands that nobody typed.
+    """
     app = typer.Typer(
         name="iu",
         help="IU Core: governed structure changes, an exactly-once relay, gated route consumers.",
@@ -37,10 +41,12 @@ def build() -> typer.Typer:
     )
     app.callback()(_version)
     for name, purpose in GROUPS.items():
-        group = importlib.import_module(f"iu_core.cli.{name}").app
-        app.add_typer(group, name=name, help=purpose, no_args_is_help=True)
+        if only in (None, name):
+            group = importlib.import_module(f"iu_core.cli.{name}").app
+            app.add_typer(group, name=name, help=purpose, no_args_is_help=True)
     for name in COMMANDS:
-        app.command(name)(importlib.import_module(f"iu_core.cli.{name}").command)
+        if only in (None, name):
+            app.command(name)(importlib.import_module(f"iu_core.cli.{name}").command)
     return app
 
 
@@ -60,7 +66,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(words: list[str]) -> int:
     try:
-        build()(args=words)  # typer itself answers wrong words, with exit code 2
+        first = words[0] if words else None
+        build(first if first in GROUPS or first in COMMANDS else None)(
+            args=words
+        )  # typer itself answers wrong words, with exit code 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.OK
     except IUError as error:
