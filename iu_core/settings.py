@@ -80,6 +80,12 @@ class ConsumerSettings(_Group):
     hold_recheck_ms: Milliseconds = Field(
         default=250, description="how often a held route asks its gates again"
     )
+    instance: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="names this process among the members of its groups (static membership): one that "
+        "comes back under the same name has its partitions again at once; unset: a dynamic member",
+    )
 
 
 class ServicesSettings(_Group):

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
 
 from iu_core.bus.kafka_client import consumer_options
 from iu_core.bus.kafka_errors import translated
@@ -103,7 +104,7 @@ class KafkaGroupMember:
     def joined(self) -> bool:
         """Return whether the group has given us a share, which may be empty."""
         metadata = self._consumer.group_metadata()
-        return bool(metadata.generation_id >= 0 and metadata.state.name == "STABLE")
+        return bool(metadata.generation_id >= 0 and metadata.state == MemberState.STABLE)
 
     def assigned(self) -> frozenset[int]:
         """Return the partitions held now; it only changes during `poll`."""
