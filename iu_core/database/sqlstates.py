@@ -11,7 +11,7 @@ from typing import Final
 
 import psycopg
 
-from iu_core.errors import Fenced, IUError, Refused, Retryable, Terminal
+from iu_core.errors import Fenced, IUError, Misconfigured, Refused, Retryable, Terminal
 
 
 class Verdict(Enum):
@@ -46,6 +46,9 @@ _VERDICTS: Final = {
     "0A000": Verdict.GATE,
 }
 
+# A table, function or schema that our files make is missing.
+_NOT_MIGRATED: Final = frozenset({"42P01", "42883", "3F000"})
+
 
 def verdict_of(sqlstate: str | None) -> Verdict:
     """Return the verdict on `sqlstate`; None is a connection that broke without a word."""
@@ -71,6 +74,13 @@ def classify(error: psycopg.Error) -> Verdict:
 def translate(error: psycopg.Error) -> IUError:
     """Return `error` as one of ours, with the server's own DETAIL as why and HINT as remedy."""
     diagnosis = error.diag
+    if error.sqlstate in _NOT_MIGRATED:
+        return Misconfigured(
+            "the database is not migrated, or not far enough",
+            why=diagnosis.message_primary,
+            remedy="iu db status, then iu db up",
+            code=error.sqlstate,
+        )
     what = diagnosis.message_primary or str(error).strip() or type(error).__name__
     why, remedy, code = diagnosis.message_detail, diagnosis.message_hint, error.sqlstate
     match classify(error):
