@@ -74,6 +74,9 @@ class KafkaGroupMember:
         with translated(f"joining group {group}"):
             self._consumer: Any = KafkaConsumer(**options)
             self._consumer.subscribe(topics=[topic], listener=_Memory(self))
+            # A member that leads the group divides what it knows: without metadata, nothing at all.
+            with watchdog.guard(f"asking for the partitions of {topic}"):
+                self._consumer.partitions_for_topic(topic)
 
     def poll(self, timeout_ms: int, records_max: int) -> Mapping[int, Sequence[Record]]:
         """Return records by partition, after at most `timeout_ms`; keeps the membership."""
