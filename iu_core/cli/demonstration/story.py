@@ -124,7 +124,8 @@ class Story:
         self._stage.await_that(
             lambda: published() == expected, what="publishing every event", by=relay, timeout_s=WAIT_S
         )
-        self._tell(f"{expected} events on the topic, exactly once, in order per tree")
+        held = "in a mock's memory" if self._stage.is_mock else "each once, in order per tree"
+        self._tell(f"{expected} events on the topic, {held}")
         return expected
 
     def _inert(self, consumers: Started) -> None:
