@@ -3,6 +3,7 @@
 import getpass
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Group, RenderableType
@@ -30,6 +31,7 @@ app = typer.Typer()
 UnitName = Annotated[str, typer.Argument(help="An iu_code or a unit's id.", metavar="UNIT")]
 At = Annotated[int | None, typer.Option("--at", help="Place among the siblings, from 0; default: last.")]
 Actor = Annotated[str | None, typer.Option("--actor", help="Who; default: the user's name.")]
+STYLES = {"+": "green", "~": "yellow", " ": ""}
 PIECE_HELP = "CODE=FILE: the code of the new unit, and the file with its text (UTF-8)."
 
 
@@ -211,18 +213,48 @@ def _text(file: Path) -> str:
 
 
 def _difference(preview: Preview) -> RenderableType:
-    """Show the tree after the operation, with what comes (+), goes (-) and moves (~) marked."""
+    """Show the tree around the change: what comes (+), goes (-) and moves (~), with the units above
+    and beside it; longer stretches that stay as they are become one line."""
     before = {unit.unit_id: unit for unit in preview.before}
     after = {unit.unit_id: unit for unit in preview.after}
-    gone = [Text(f"- {unit.iu_code}", style="red") for unit in preview.before if unit.unit_id not in after]
-    lines = [_line(unit, before.get(unit.unit_id)) for unit in preview.after]
-    return Group(*lines, *gone)
+    touched = set(preview.enacted.unit_ids)
+    marks = {unit.unit_id: _mark(unit, before.get(unit.unit_id), touched) for unit in preview.after}
+    shown = _with_surroundings(preview.after, {unit_id for unit_id, mark in marks.items() if mark != " "})
+    lines: list[Text] = []
+    passed_over = 0
+    for unit in preview.after:
+        if unit.unit_id not in shown:
+            passed_over += 1
+            continue
+        lines += _gap(passed_over)
+        passed_over = 0
+        mark = marks[unit.unit_id]
+        lines.append(Text(f"{mark} {'  ' * unit.depth}{unit.iu_code}", style=STYLES[mark]))
+    lines += _gap(passed_over)
+    lines += [Text(f"- {unit.iu_code}", style="red") for unit in preview.before if unit.unit_id not in after]
+    return Group(*lines)
 
 
-def _line(unit: Unit, was: Unit | None) -> Text:
-    place = "  " * unit.depth + unit.iu_code
+def _mark(unit: Unit, was: Unit | None, touched: set[UUID]) -> str:
     if was is None:
-        return Text(f"+ {place}", style="green")
-    if was.parent_id != unit.parent_id:
-        return Text(f"~ {place}", style="yellow")
-    return Text(f"  {place}")
+        return "+"
+    return "~" if unit.unit_id in touched or was.parent_id != unit.parent_id else " "
+
+
+def _with_surroundings(units: tuple[Unit, ...], changed: set[UUID]) -> set[UUID]:
+    """Return the changed units, everything above them, and the siblings next to them."""
+    by_id = {unit.unit_id: unit for unit in units}
+    shown: set[UUID] = set()
+    for unit_id in changed:
+        siblings = [unit.unit_id for unit in units if unit.parent_id == by_id[unit_id].parent_id]
+        place = siblings.index(unit_id)
+        shown.update(siblings[max(0, place - 1) : place + 2])
+        at: UUID | None = unit_id
+        while at in by_id and at not in shown - {unit_id}:
+            shown.add(at)
+            at = by_id[at].parent_id
+    return shown
+
+
+def _gap(passed_over: int) -> list[Text]:
+    return [Text(f"  … {passed_over} more", style="dim")] if passed_over else []
