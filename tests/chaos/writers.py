@@ -52,12 +52,17 @@ def plant(url: str, trees: int) -> list[Tree]:
 
 @dataclass
 class Writers:
-    """`count` threads over `trees` until `stop`; `committed` counts events whose commit returned."""
+    """`count` threads over `trees` until `stop`; `committed` counts events whose commit returned.
+
+    After each transaction a writer rests for up to `rest_max_s`: eight restless ones make 1,200
+    events a second and leave the relays no processor to be killed on.
+    """
 
     url: str
     trees: list[Tree]
     count: int = 8
     seed: int = 1
+    rest_max_s: float = 0.1
     committed: int = 0
     retried: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -121,6 +126,7 @@ class _Writer:
                 self._writers.retried += 1
                 continue
             self._writers.note(0 if rolls_back else events)
+            stop.wait(self._chance.random() * self._writers.rest_max_s)
         session.close()
 
     def _early_xid(self) -> int:
