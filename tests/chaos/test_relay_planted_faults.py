@@ -1,0 +1,329 @@
+"""The tests of the tests: each fault that would break a guarantee turns the chain checker red.
+
+Real PostgreSQL, real Kafka, one thread, named steps: the interleaving that tells the faulty
+relay from ours is played out once with the fault and once without. Without, nothing is found.
+
+  fault                                       breaks   the checker says
+  read `id > last`                            G1       lost
+  cursor committed after, before the events   G2       repeated, lost
+  tree head not locked; locked after the id   G3       disordered
+  window cut and ordered by xid               G3       disordered
+  every process with an id of its own         G9       repeated, sequence
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+
+from iu_core.bus.kafka_admin import KafkaAdmin
+from iu_core.bus.kafka_publisher import KafkaPublisher
+from iu_core.bus.kafka_reader import KafkaTopicReader
+from iu_core.bus.names import BusNames
+from iu_core.bus.ports import Outgoing, TransactionalPublisher
+from iu_core.bus.watchdog import Watchdog
+from iu_core.database import Role
+from iu_core.errors import Fenced, Retryable
+from iu_core.settings import Settings
+from producers.relay import topics
+from producers.relay.contracts import BundledContracts
+from producers.relay.cursor import Layout
+from producers.relay.framing import Framer
+from producers.relay.outbox import OutboxRow, Plan, PostgresOutbox
+from producers.relay.relay import Relay
+from producers.relay.snapshot import Position
+from schemas.catalog import Catalog
+from tests.integration.relay.held_topic import bus_settings, chain_faults
+from tests.integration.sql.sessions import Editor, Session, await_blocked, open_gate, session
+
+LAYOUT = Layout(partitions=2)
+EVERYTHING = Position().opened
+APPEND = """
+    INSERT INTO event_outbox (id, event_ref, event_type, schema_version, aggregate_id, aggregate_version,
+                              bucket, incarnation, payload, datum, payload_digest)
+    OVERRIDING SYSTEM VALUE
+    VALUES (coalesce(%s, nextval('event_outbox_id_seq')), gen_random_uuid(),
+            'structure_reparented', 1, %s, %s, get_byte(sha256(uuid_send(%s)), 0), 1, '{}', 'x', sha256('x'))
+"""
+
+
+class Stage:
+    """Real servers, and relays on them whose parts may be exchanged for faulty ones."""
+
+    def __init__(self, url: str, settings: Settings, opened: ExitStack) -> None:
+        self.url = url
+        self.settings = settings
+        self.names = BusNames(settings.kafka.prefix)
+        self._opened = opened
+        self._watchdog = Watchdog(30)
+        opened.callback(self._watchdog.close)
+        self._admin = KafkaAdmin(settings, "tests")
+        opened.callback(self._admin.close)
+        opened.callback(lambda: self._admin.delete([self.names.events, self.names.cursor]))
+
+    def editor(self) -> Editor:
+        editor = Editor(self.url)
+        self._opened.callback(editor.session.close)
+        return editor
+
+    def session(self) -> Session:
+        return self._opened.enter_context(session(self.url))
+
+    def publisher(self, transactional_id: str = "relay") -> KafkaPublisher:
+        publisher = KafkaPublisher(
+            self.settings, f"{self.settings.kafka.prefix}{transactional_id}", self._watchdog
+        )
+        self._opened.callback(publisher.close)
+        return publisher
+
+    def relay(
+        self,
+        *,
+        outbox: type[PostgresOutbox] = PostgresOutbox,
+        publisher: TransactionalPublisher | None = None,
+    ) -> Relay:
+        """Return a started relay."""
+        reading = outbox(session(self.url, Role.RELAY), LAYOUT)
+        self._opened.callback(reading.close)
+        reader = KafkaTopicReader(self.settings, "tests")
+        self._opened.callback(reader.close)
+        topic = topics.ensure(self._admin, self.names, LAYOUT)
+        relay = Relay(
+            outbox=reading,
+            publisher=publisher or self.publisher(),
+            reader=reader,
+            framer=Framer(
+                BundledContracts(Catalog.bundled(), BusNames().events),
+                topic=topic.name,
+                layout=LAYOUT,
+                source="tests",
+                record_bytes_max=topics.RECORD_BYTES_MAX,
+            ),
+            names=self.names,
+            topic=topic,
+            layout=LAYOUT,
+            rows_max=100,
+            recovery_timeout_s=10,
+            relay_version="tests",
+            now=lambda: datetime.now(UTC),
+        )
+        relay.start()
+        return relay
+
+    def faults(self) -> set[str]:
+        """Return the kinds of faults found."""
+        return {fault.split(":")[0] for fault in chain_faults(self.url, self.settings)}
+
+
+@pytest.fixture
+def stage(migrated_url: str, kafka_bootstrap: str, bus_prefix: str) -> Iterator[Stage]:
+    open_gate(migrated_url)
+    with ExitStack() as opened:
+        settings = bus_settings(kafka_bootstrap, bus_prefix)
+        settings = settings.model_copy(
+            update={"kafka": settings.kafka.model_copy(update={"partitions": LAYOUT.partitions})}
+        )
+        yield Stage(migrated_url, settings, opened)
+
+
+def drain(relay: Relay) -> None:
+    for _ in range(100):
+        if relay.step().drained:
+            return
+    raise AssertionError("the relay never came to an end")
+
+
+class ReadsById(PostgresOutbox):
+    """Planted: every visible row with an id above the last one published."""
+
+    last = 0
+
+    def rows(self, position: Position, plan: Plan, rows_max: int) -> Sequence[OutboxRow]:
+        everything = EVERYTHING(self.snapshot()[0])
+        rows = [row for row in super().rows(everything, plan, 10_000) if row.id > self.last]
+        self.last = max((row.id for row in rows), default=self.last)
+        return rows
+
+
+class ReadsBelowXmin(PostgresOutbox):
+    """Planted: what is below xmin, in the order of the transactions' numbers."""
+
+    done: frozenset[int] = frozenset()
+
+    def rows(self, position: Position, plan: Plan, rows_max: int) -> Sequence[OutboxRow]:
+        snapshot = self.snapshot()[0]
+        xids: dict[int, int] = dict(
+            self._connection.execute("SELECT id, xid::text::bigint FROM event_outbox").fetchall()
+        )
+        seen = super().rows(EVERYTHING(snapshot), plan, 10_000)
+        rows = [row for row in seen if xids[row.id] < snapshot.xmin and row.id not in self.done]
+        self.done |= {row.id for row in rows}
+        return _renumbered(sorted(rows, key=lambda row: (xids[row.id], row.id)))
+
+
+def _renumbered(rows: list[OutboxRow]) -> list[OutboxRow]:
+    """The relay refuses ids that do not ascend; what is planted here is the order, not the ids."""
+    ids = sorted(row.id for row in rows)
+    return [
+        OutboxRow(number, *(getattr(row, name) for name in OutboxRow.__slots__[1:]))
+        for number, row in zip(ids, rows, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("outbox", "faults"), [(PostgresOutbox, set()), (ReadsById, {"lost"})])
+def test_g1_a_row_that_commits_behind_a_larger_id(
+    stage: Stage, outbox: type[PostgresOutbox], faults: set[str]
+) -> None:
+    relay, late, quick = stage.relay(outbox=outbox), stage.editor(), stage.editor()
+    with late.session.transaction():
+        late.add(None)
+        quick.add(None)
+        drain(relay)
+    drain(relay)
+    assert stage.faults() == faults
+
+
+@pytest.mark.parametrize(("outbox", "faults"), [(PostgresOutbox, set()), (ReadsBelowXmin, {"disordered"})])
+def test_g3_a_small_xid_that_gets_the_trees_lock_second(
+    stage: Stage, outbox: type[PostgresOutbox], faults: set[str]
+) -> None:
+    editor = stage.editor()
+    root = editor.add(None)
+    relay, early, quick = stage.relay(outbox=outbox), stage.editor(), stage.editor()
+    drain(relay)
+    with early.session.transaction():
+        early.session.execute("SELECT pg_current_xact_id()")
+        quick.add(root)
+        early.add(root)
+    drain(relay)
+    assert stage.faults() == faults
+
+
+def test_g3_a_tree_whose_head_is_locked_first_keeps_its_order(stage: Stage) -> None:
+    """The second writer of a tree waits, so nothing of it can be visible before the first."""
+    first, second, observer = stage.editor(), stage.editor(), stage.session()
+    root, relay = first.add(None), stage.relay()
+    with ThreadPoolExecutor() as pool:
+        with first.session.transaction():
+            first.add(root)
+            waiting = pool.submit(second.add, root)
+            await_blocked(observer, second.session, by=first.session)
+            drain(relay)
+        waiting.result(timeout=10)
+    drain(relay)
+    assert stage.faults() == set()
+
+
+def test_g3_a_head_that_is_not_locked_is_caught(stage: Stage) -> None:
+    """Planted: version 2 is committed, and read, while version 1 is still on its way."""
+    first, second, tree, relay = stage.session(), stage.session(), uuid4(), stage.relay()
+    with first.transaction():
+        append(first, tree, 1)
+        append(second, tree, 2)
+        drain(relay)
+    drain(relay)
+    assert stage.faults() == {"disordered"}
+
+
+def test_g3_a_head_locked_after_the_id_was_taken_is_caught(stage: Stage) -> None:
+    """Planted: the later writer took its id before it waited for the lock."""
+    first, tree, relay = stage.session(), uuid4(), stage.relay()
+    taken = first.execute("SELECT nextval('event_outbox_id_seq')").fetchone()
+    assert taken is not None
+    append(first, tree, 1)
+    append(first, tree, 2, row_id=taken[0])
+    drain(relay)
+    assert stage.faults() == {"disordered"}
+
+
+def append(writer: Session, tree: UUID, version: int, row_id: int | None = None) -> None:
+    """Write an outbox row past the operations, which would lock the tree's head first."""
+    writer.execute(APPEND, (row_id, tree, version, tree))
+
+
+class CursorApart:
+    """Planted: the cursor in a transaction of its own; `dies` ends the process between the two."""
+
+    def __init__(self, inner: TransactionalPublisher, *, cursor_first: bool) -> None:
+        self._inner = inner
+        self._cursor_first = cursor_first
+        self.dies = False
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        parts = [list(records[:-1]), list(records[-1:])]
+        first, second = reversed(parts) if self._cursor_first else parts
+        self._inner.publish(first)
+        if self.dies:
+            raise Retryable("killed between two transactions")
+        self._inner.publish(second)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.parametrize(("cursor_first", "fault"), [(False, "repeated"), (True, "lost")])
+def test_g2_a_cursor_outside_the_transaction_is_caught(stage: Stage, cursor_first: bool, fault: str) -> None:
+    editor, publisher = stage.editor(), CursorApart(stage.publisher(), cursor_first=cursor_first)
+    relay = stage.relay(publisher=publisher)
+    editor.add(None)
+    drain(relay)
+    editor.add(None)
+    publisher.dies = True
+    with pytest.raises(Retryable):
+        drain(relay)
+    drain(stage.relay())
+    assert fault in stage.faults()
+
+
+class DiesBeforeCommit:
+    """A publisher killed when everything is sent and nothing is committed."""
+
+    def __init__(self, inner: KafkaPublisher) -> None:
+        self._inner = inner
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        producer = self._inner._producer
+        producer.commit_transaction = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+        self._inner.publish(records)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def test_g2_a_relay_killed_between_send_and_commit_leaves_nothing_behind(stage: Stage) -> None:
+    editor = stage.editor()
+    relay = stage.relay(publisher=DiesBeforeCommit(stage.publisher()))
+    editor.add(None)
+    with pytest.raises(KeyboardInterrupt):
+        drain(relay)
+    drain(stage.relay())
+    assert stage.faults() == set()
+
+
+def test_g9_a_woken_zombie_is_fenced(stage: Stage) -> None:
+    editor, zombie = stage.editor(), stage.relay()
+    successor = stage.relay()
+    editor.add(None)
+    drain(successor)
+    with pytest.raises(Fenced):
+        drain(zombie)
+    assert stage.faults() == set()
+
+
+def test_g9_a_zombie_that_nothing_fences_is_caught(stage: Stage) -> None:
+    """Planted: a transactional id per process, which the next process does not take over."""
+    editor, zombie = stage.editor(), stage.relay(publisher=stage.publisher("process-1"))
+    successor = stage.relay(publisher=stage.publisher("process-2"))
+    editor.add(None)
+    drain(successor)
+    drain(zombie)
+    assert stage.faults() == {"repeated", "sequence", "disordered", "chain"}
