@@ -8,7 +8,7 @@
 CREATE OR REPLACE FUNCTION public.fn_iu_child_place(p_parent_id uuid, p_ordinal integer, p_moving uuid)
 RETURNS integer
 LANGUAGE plpgsql
-VOLATILE
+STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -6,7 +6,7 @@
 CREATE OR REPLACE FUNCTION public.fn_iu_structure_op_source(p_unit_id uuid, p_kind text)
 RETURNS public.information_unit
 LANGUAGE plpgsql
-VOLATILE
+STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -50,13 +50,13 @@ REVOKE ALL ON FUNCTION public.fn_iu_unit_refuse_frozen(uuid[]) FROM PUBLIC;
 -- >> sql/functions/fn_iu_unit_living.sql
 -- fn_iu_unit_living reads a unit that an operation works on, once the tree's head is locked.
 --
--- VOLATILE, although it writes nothing: a STABLE function reads with the snapshot of the
--- statement that calls it, and that may be older than the wait for the lock.
+-- It sees what its caller's statement sees, so the caller must call it in a statement of its
+-- own, after the one that waited for the lock: only that one's snapshot is younger than the wait.
 
 CREATE OR REPLACE FUNCTION public.fn_iu_unit_living(p_unit_id uuid)
 RETURNS public.information_unit
 LANGUAGE plpgsql
-VOLATILE
+STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -238,7 +238,7 @@ REVOKE ALL ON FUNCTION public.fn_iu_tree_lock(uuid[]) FROM PUBLIC;
 CREATE OR REPLACE FUNCTION public.fn_iu_child_place(p_parent_id uuid, p_ordinal integer, p_moving uuid)
 RETURNS integer
 LANGUAGE plpgsql
-VOLATILE
+STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$

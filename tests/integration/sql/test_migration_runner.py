@@ -66,6 +66,20 @@ def test_a_migration_that_fails_in_the_middle_leaves_nothing(
     assert schema_of(migrated_url) == before
 
 
+def test_a_migration_that_cannot_be_written_down_leaves_nothing(admin: Session, sql: Path) -> None:
+    """Its row in the ledger is taken: what it did is in the same transaction, and goes with it."""
+    add_migration(
+        sql,
+        "CREATE TABLE public.iu_unrecorded (id int);\n"
+        "INSERT INTO public.iu_schema_migration (number, name, checksum, rollback_checksum)"
+        f" VALUES ({int(NEXT)}, 'taken', repeat('0', 64), repeat('0', 64));\n",
+    )
+    with pytest.raises(Terminal, match="iu_schema_migration_pk"):
+        runner(admin, sql).up()
+    assert admin.execute("SELECT to_regclass('iu_unrecorded')").fetchone() == (None,)
+    assert runner(admin, sql).status()[-1].state == "pending"
+
+
 def test_a_fault_names_file_and_line(admin: Session, sql: Path) -> None:
     add_migration(sql, "SELECT 1;\nSELECT no_such_column;\n")
     with pytest.raises(Terminal, match=rf"^{NEXT}_later\.sql line 4: column .no_such_column. does not exist"):

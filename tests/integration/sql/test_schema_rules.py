@@ -90,6 +90,14 @@ def test_every_function_that_runs_as_its_owner_has_its_search_path_pinned(admin:
     assert {row[0] for row in invokers if not row[0].startswith("fn_iu_avro_")} == set()
 
 
+def test_a_function_that_nobody_revoked_is_private_all_the_same(migrated_url: str) -> None:
+    """By the owner's default privileges; PostgreSQL's own would open it to every login."""
+    with session(migrated_url, Role.OWNER) as owner:
+        owner.execute("CREATE FUNCTION fn_iu_forgotten() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$")
+    with session(migrated_url, Role.RELAY) as somebody, pytest.raises(Exception, match="permission denied"):
+        somebody.execute("SELECT fn_iu_forgotten()")
+
+
 def test_no_function_builds_sql_from_values(admin: Session) -> None:
     dynamic = admin.execute(
         r"""SELECT oid::regprocedure::text FROM pg_proc

@@ -207,7 +207,7 @@ def test_a_merge_takes_the_place_of_the_first_and_the_children_of_all(
 ) -> None:
     root = editor.add(None)
     a, b, c = (editor.add(root) for _ in range(3))
-    b_child, a_child = editor.add(b), editor.add(a)
+    a_child, b_child = editor.add(a), editor.add(b)
     nested = editor.add(c, lifecycle="draft")
     under_nested = editor.add(nested)
     done = editor.merge([b, a, nested])

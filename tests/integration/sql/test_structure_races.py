@@ -82,7 +82,7 @@ def test_a_child_that_comes_while_its_parent_goes_out_of_use(connect: Connect, o
 
 
 def test_a_second_deprecation_sees_the_first(connect: Connect, observer: Session) -> None:
-    """fn_iu_unit_living reads in a statement that starts after the wait, so it cannot see stale."""
+    """The unit is read in a statement that starts after the wait, so it cannot be seen as it was."""
     first, second = connect("first"), connect("second")
     unit = first.add(first.add(None))
     with ThreadPoolExecutor() as pool, first.session.transaction():

@@ -31,13 +31,14 @@ STATE = """
 class Ground:
     """The trees that the calls go at.
 
-    root → a → below, root → b, root → gone (deprecated); other, a tree of one; and a third tree
+    root → a → below → deep, root → b, root → gone (deprecated); other, a tree of one; and a third tree
     with adopter → frozen → under_frozen, beside lone.
     """
 
     root: uuid.UUID
     a: uuid.UUID
     below: uuid.UUID
+    deep: uuid.UUID
     b: uuid.UUID
     gone: uuid.UUID
     other: uuid.UUID
@@ -66,6 +67,7 @@ def ground(editor: Editor, migrated_url: str) -> Ground:
     root = editor.add(None, "g.root")
     a, b, gone = editor.add(root, "g.a"), editor.add(root, "g.b"), editor.add(root, "g.gone")
     below = editor.add(a, "g.below")
+    deep = editor.add(below, "g.deep")
     editor.deprecate(gone)
     frozen_root, adopter, frozen, under_frozen, lone = (uuid.uuid4() for _ in range(5))
     units = [
@@ -77,7 +79,7 @@ def ground(editor: Editor, migrated_url: str) -> Ground:
     ]
     with session(migrated_url, Role.OWNER) as owner:
         owner.execute("SELECT fn_iu_tree_baseline_load(%s, 'ada', 'a test')", (Jsonb(units),))
-    return Ground(root, a, below, b, gone, editor.add(None), adopter, frozen, under_frozen, lone)
+    return Ground(root, a, below, deep, b, gone, editor.add(None), adopter, frozen, under_frozen, lone)
 
 
 def _unit(
@@ -132,11 +134,13 @@ CASES: dict[str, tuple[str, Call]] = {
     "unknown unit to split": ("IU001", lambda e, g: e.split(NOBODY, TWO)),
     "unknown unit to replace": ("IU001", lambda e, g: e.replace(NOBODY)),
     "under itself": ("IU002", lambda e, g: e.reparent(g.a, g.a)),
-    "under its own descendant": ("IU002", lambda e, g: e.reparent(g.a, g.below)),
+    "under its own child": ("IU002", lambda e, g: e.reparent(g.a, g.below)),
+    "under its own descendant": ("IU002", lambda e, g: e.reparent(g.a, g.deep)),
     "one unit to merge": ("IU002", lambda e, g: e.merge([g.a])),
     "nothing to merge": ("IU002", lambda e, g: e.merge([])),
     "the same unit twice": ("IU002", lambda e, g: e.merge([g.a, g.a])),
     "merged into what is below": ("IU002", lambda e, g: e.merge([g.below, g.a])),
+    "merged into what is far below": ("IU002", lambda e, g: e.merge([g.deep, g.a])),
     "across trees": ("IU003", lambda e, g: e.reparent(g.a, g.other)),
     "merged across trees": ("IU003", lambda e, g: e.merge([g.a, g.other])),
     "a root moves": ("IU003", lambda e, g: e.reparent(g.root, g.a)),

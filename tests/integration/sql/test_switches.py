@@ -98,6 +98,23 @@ def test_every_change_says_who_when_from_what_to_what_and_why(keeper: Session) -
     assert newest == now
 
 
+def test_neither_the_trail_nor_the_queue_sleeps_in_a_replica(migrated_url: str) -> None:
+    """Plain triggers do: a superuser could then open a gate without a trace, past the deliveries."""
+    key = "iu_core.test_enabled"
+    with session(migrated_url) as admin:
+        admin.execute("SET session_replication_role = replica")
+        with refused("IU006"):
+            admin.execute("INSERT INTO dot_config (key, value) VALUES (%s, 'true')", (key,))
+        with admin.transaction():
+            admin.execute("INSERT INTO dot_config (key, value) VALUES (%s, 'false')", (key,))
+            held = admin.execute(
+                "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+                " AND (classid, objid) = (18773, 1)"
+            ).fetchall()
+        assert held == [("ExclusiveLock",)]
+        assert admin.execute(TRAIL, (key,)).fetchall() == [("INSERT", key, None, "false", None)]
+
+
 def test_the_reason_given_for_one_switch_opens_no_other(keeper: Session) -> None:
     with keeper.transaction(force_rollback=True):
         keeper.execute(SET, ("iu_core.one_enabled", "true", "for one"))
