@@ -7,7 +7,7 @@ from typing import Any, Final
 from kafka import KafkaAdminClient, KafkaProducer, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from iu_core.bus.kafka_client import admin_options
+from iu_core.bus.kafka_client import admin_options, require_reachable
 from iu_core.bus.kafka_errors import translated
 from iu_core.bus.ports import Topic
 from iu_core.errors import Retryable, Terminal
@@ -22,6 +22,7 @@ class KafkaAdmin:
     """`BusAdmin` on a Kafka broker; one thread at a time."""
 
     def __init__(self, settings: Settings, client_id: str) -> None:
+        self._settings = settings
         self._options = admin_options(settings, client_id)
         self._replication_factor = settings.kafka.replication_factor
         self._mock = settings.kafka.mock
@@ -95,5 +96,6 @@ class KafkaAdmin:
 
     def _admin(self) -> Any:
         if self._client is None:
+            require_reachable(self._settings)
             self._client = KafkaAdminClient(**self._options)
         return self._client

@@ -4,10 +4,11 @@ The mock broker (librdkafka's, `settings.kafka.mock`) speaks the protocol of Kaf
 fills in no checksums, hence the two options it needs.
 """
 
+import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
-from iu_core.errors import Misconfigured
+from iu_core.errors import Misconfigured, Retryable
 from iu_core.settings import Settings
 
 # CONCURRENT_TRANSACTIONS costs one back-off per transaction: 100 ms, the library's default,
@@ -28,6 +29,35 @@ def bootstrap_servers(settings: Settings) -> str:
             remedy="set it to host:port, or start local services: iu services up",
         )
     return settings.kafka_bootstrap_servers
+
+
+def require_reachable(settings: Settings) -> None:
+    """Return if one of the broker's addresses accepts a connection; else raise `Retryable`.
+
+    Asked before a client is made: kafka-python 3.0.12 would try until its bootstrap time-out
+    even where the connection is refused, and leave its sockets open when it gives up.
+    """
+    refusals = []
+    timeout_s = settings.kafka.request_timeout_ms / 1_000
+    for address in bootstrap_servers(settings).split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        except ValueError as error:
+            raise Misconfigured(
+                f"{address.strip()!r} is not the address of a broker",
+                why="host:port is expected, several separated by commas",
+                remedy="correct IU_KAFKA_BOOTSTRAP_SERVERS",
+            ) from error
+        except OSError as error:
+            refusals.append(f"{address.strip()}: {error.strerror or error}")
+        else:
+            return
+    raise Retryable(
+        "Kafka does not answer",
+        why="; ".join(refusals),
+        remedy="start it (`iu services up` on this machine) or correct IU_KAFKA_BOOTSTRAP_SERVERS",
+    )
 
 
 def connection_options(settings: Settings, client_id: str) -> dict[str, Any]:

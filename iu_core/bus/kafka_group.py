@@ -21,7 +21,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
-from iu_core.bus.kafka_client import consumer_options
+from iu_core.bus.kafka_client import consumer_options, require_reachable
 from iu_core.bus.kafka_errors import translated
 from iu_core.bus.kafka_reader import as_record
 from iu_core.bus.ports import PositionLost, Record, RecordCorrupt
@@ -72,6 +72,7 @@ class KafkaGroupMember:
         if instance is not None and not settings.kafka.mock:
             options["group_instance_id"] = instance
         with translated(f"joining group {group}"):
+            require_reachable(settings)
             self._consumer: Any = KafkaConsumer(**options)
             self._consumer.subscribe(topics=[topic], listener=_Memory(self))
             # A member that leads the group divides what it knows: without metadata, nothing at all.

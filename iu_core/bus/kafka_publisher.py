@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from kafka import KafkaProducer, errors
 
-from iu_core.bus.kafka_client import producer_options
+from iu_core.bus.kafka_client import producer_options, require_reachable
 from iu_core.bus.kafka_errors import translate
 from iu_core.bus.ports import Outgoing
 from iu_core.bus.watchdog import Watchdog
@@ -49,6 +49,7 @@ class KafkaPublisher:
         watchdog: Watchdog,
         clock_ms: Callable[[], int] = _now_ms,
     ) -> None:
+        self._settings = settings
         self._options = producer_options(settings, transactional_id)
         self._flush_timeout_s = settings.relay.watchdog_ms / 1_000
         self._watchdog = watchdog
@@ -61,6 +62,7 @@ class KafkaPublisher:
             return
         try:
             with self._watchdog.guard("opening the transactional producer"):
+                require_reachable(self._settings)
                 self._producer = KafkaProducer(**self._options)
                 self._producer.init_transactions()
         except errors.KafkaError as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
 
-from iu_core.bus.kafka_client import consumer_options
+from iu_core.bus.kafka_client import consumer_options, require_reachable
 from iu_core.bus.kafka_errors import translated
 from iu_core.bus.ports import Record
 from iu_core.errors import Misconfigured, Retryable
@@ -29,6 +29,7 @@ class KafkaTopicReader:
     """`TopicReader` on a Kafka broker; one thread at a time. `read_timeout_s` bounds one `read`."""
 
     def __init__(self, settings: Settings, client_id: str, *, read_timeout_s: float = 10.0) -> None:
+        self._settings = settings
         self._options = consumer_options(settings, client_id) | {
             "group_id": None,
             "fetch_max_wait_ms": 50,
@@ -95,6 +96,7 @@ class KafkaTopicReader:
 
     def _consumer(self, *, committed: bool) -> Any:
         if committed not in self._consumers:
+            require_reachable(self._settings)
             level = "read_committed" if committed else "read_uncommitted"
             self._consumers[committed] = KafkaConsumer(**self._options | {"isolation_level": level})
         return self._consumers[committed]
