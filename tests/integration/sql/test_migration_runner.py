@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql as q
 from psycopg.types.json import Jsonb
 
+from iu_core.database import Role
 from iu_core.database.migration_files import read
 from iu_core.database.migrations import Limits, Migrator
 from iu_core.errors import Misconfigured, Refused, Retryable, Terminal, Usage
@@ -278,6 +279,12 @@ def test_a_login_without_rights_is_refused(postgres_url: str, sql: Path, login: 
     assert refusal.value.exit_code == 77
     assert refusal.value.code == "42501"
     assert refusal.value.remedy
+
+
+def test_a_login_that_may_not_look_is_told_which_may(migrated_url: str) -> None:
+    with session(migrated_url, Role.RELAY) as relay, pytest.raises(Refused) as refusal:
+        runner(relay, sql_dir()).status()
+    assert "iu_owner" in (refusal.value.remedy or "")
 
 
 def test_a_member_of_the_owner_may_migrate_what_an_administrator_has_prepared(

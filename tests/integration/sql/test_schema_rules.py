@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from iu_core.database import Role
-from iu_core.database.assemble import stale
+from iu_core.database.assemble import named_files, stale
 from iu_core.database.migration_files import read
 from iu_core.database.schema_check import differences
 from iu_core.resources import sql_dir
@@ -96,6 +96,15 @@ def test_a_function_that_nobody_revoked_is_private_all_the_same(migrated_url: st
         owner.execute("CREATE FUNCTION fn_iu_forgotten() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$")
     with session(migrated_url, Role.RELAY) as somebody, pytest.raises(Exception, match="permission denied"):
         somebody.execute("SELECT fn_iu_forgotten()")
+
+
+def test_the_functions_compile_with_every_extra_check(admin: Session) -> None:
+    """PL/pgSQL's own: a variable that hides another, and assignments that do not fit."""
+    with admin.transaction(force_rollback=True):
+        admin.execute("SET LOCAL ROLE iu_owner")
+        admin.execute("SET LOCAL plpgsql.extra_errors = 'all'")
+        for path in named_files(sql_dir()):
+            admin.execute(path.read_bytes())
 
 
 def test_no_function_builds_sql_from_values(admin: Session) -> None:
