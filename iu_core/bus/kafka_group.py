@@ -9,10 +9,14 @@ Read in the source of kafka-python 3.0.12, and what follows from it:
 - When a newer member has taken our `group.instance.id`, a heartbeat is told so, and nobody
   else: the fenced member keeps its assignment and goes on fetching. Only a commit, waited
   for, brings the error out (`confirm`).
+- A join that ends between two polls is thrown away by the next poll, which joins anew: members
+  whose polls are shorter than a rebalance chase each other through it without end. So a poll that
+  finds itself in one stays in it.
 - No deserializer is given: one that raises would spin the same way.
 """
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -31,6 +35,8 @@ from iu_core.settings import Settings
 
 _PARTITION_BYTES_MAX: Final = 4 * 1_048_576
 _CLOSE_TIMEOUT_MS: Final = 3_000
+# How long a poll stays with a rebalance: a part of what a stop may wait for.
+_REBALANCE_S: Final = 1.0
 # Between two polls lies the work on a batch: it may retry a statement that runs to its limit.
 _STATEMENTS_BETWEEN_POLLS: Final = 4
 
@@ -84,7 +90,7 @@ class KafkaGroupMember:
         fetched: Mapping[Any, Sequence[Any]] = {}
         with self._watchdog.guard(f"polling {self._topic}"), translated(f"polling {self._topic}"):
             try:
-                fetched = self._consumer.poll(timeout_ms, max_records=records_max)
+                fetched = self._fetch(timeout_ms, records_max)
             except errors.NoOffsetForPartitionError:
                 pass  # assigned just now, and the listener has not given it a position yet
             except errors.OffsetOutOfRangeError as error:
@@ -104,6 +110,17 @@ class KafkaGroupMember:
             for place, records in fetched.items()
             if place.partition in named
         }
+
+    def _fetch(self, timeout_ms: int, records_max: int) -> Mapping[Any, Sequence[Any]]:
+        """Poll; while a rebalance is under way, poll on rather than turn away from it."""
+        give_up_at = time.monotonic() + _REBALANCE_S
+        fetched: Mapping[Any, Sequence[Any]] = self._consumer.poll(timeout_ms, max_records=records_max)
+        while not fetched and self._consumer.group_metadata().state == MemberState.REBALANCING:
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
+                break
+            fetched = self._consumer.poll(round(1_000 * left_s), max_records=records_max)
+        return fetched
 
     def joined(self) -> bool:
         """Return whether the group has given us a share, which may be empty."""

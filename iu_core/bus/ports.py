@@ -119,9 +119,10 @@ class GroupMember(Protocol):
     """
 
     def poll(self, timeout_ms: int, records_max: int) -> Mapping[int, Sequence[Record]]:
-        """Return records by partition, after at most `timeout_ms`; keeps the membership.
+        """Return records by partition, after `timeout_ms` at most (a rebalance may take a second).
 
-        Raises `PositionLost` or `RecordCorrupt`; after either the member must be closed.
+        Keeps the membership. Raises `PositionLost` or `RecordCorrupt`; after either the member
+        must be closed.
         """
 
     def joined(self) -> bool:
