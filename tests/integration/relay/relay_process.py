@@ -1,8 +1,4 @@
-"""Relays as processes: start, follow their log, stop, freeze, wake, kill.
-
-The relay's own command runs without the other groups of `iu`, because a torture starts dozens;
-errors and exit codes are handled as `iu` does it.
-"""
+"""Relays as processes: start, follow their log, stop, freeze, wake, kill."""
 
 import json
 import os
@@ -17,16 +13,7 @@ from typing import Any
 
 DEADLINE_S = 30.0  # when a test gives up, not a measure of speed
 
-COMMAND = """
-import sys
-from iu_core.cli import output, relay
-from iu_core.errors import IUError
-try:
-    relay.app(standalone_mode=False)
-except IUError as error:
-    output.report(error, as_json="--json" in sys.argv)
-    sys.exit(error.exit_code)
-"""
+COMMAND = (sys.executable, "-m", "iu_core", "relay")
 
 
 def relay_environment(url: str, bootstrap: str, prefix: str, **settings: str) -> dict[str, str]:
@@ -39,7 +26,7 @@ def relay_environment(url: str, bootstrap: str, prefix: str, **settings: str) ->
 def run_relay(environment: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """Run `iu relay <words>` to its end."""
     return subprocess.run(
-        [sys.executable, "-c", COMMAND, *words],
+        [*COMMAND, *words],
         env=environment,
         capture_output=True,
         text=True,
@@ -60,7 +47,7 @@ class RelayProcess:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "run"],
+            [*COMMAND, "run"],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

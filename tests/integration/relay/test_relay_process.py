@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -23,7 +25,13 @@ from iu_core.bus.ports import Outgoing
 from iu_core.bus.watchdog import Watchdog
 from iu_core.settings import Settings
 from tests.integration.relay.held_topic import bus_settings, chain_faults, held
-from tests.integration.relay.relay_process import drain, relay_environment, run_relay, running_relay
+from tests.integration.relay.relay_process import (
+    await_that,
+    drain,
+    relay_environment,
+    run_relay,
+    running_relay,
+)
 from tests.integration.sql.sessions import Editor, open_gate, session
 
 UNHEARD_OF = """
@@ -288,6 +296,26 @@ def test_a_cursor_nobody_can_read_is_78(stage: Stage) -> None:
     stranger.close()
     watchdog.close()
     assert_refused(run_relay(stage.environment, "run", "--once"), 78, "format 99")
+
+
+def test_on_the_mock_broker_it_runs_too(stage: Stage, tmp_path: Path) -> None:
+    """For the demo on a machine with neither Docker nor Java; it proves nothing else."""
+    address = tmp_path / "address"
+    mock = subprocess.Popen(
+        [sys.executable, "-m", "infra.local.mock_broker", str(address)], stderr=subprocess.DEVNULL
+    )
+    try:
+        await_that(address.exists, "the mock broker answers")
+        there = stage.with_settings(kafka_bootstrap_servers=address.read_text().strip(), kafka__mock="true")
+        stage.write(12)
+        assert drain(there)["published"] == 12
+        stage.write(3)
+        assert drain(there)["published"] == 3
+        told = json.loads(run_relay(there, "status", "--json").stdout)
+        assert sum(part["count"] for part in told["cursor"]["digests"].values()) == 15
+    finally:
+        mock.terminate()
+        mock.wait(10)
 
 
 def test_the_status_says_in_words_where_the_relay_stands(stage: Stage) -> None:
