@@ -4,9 +4,12 @@ Three sorted streams run side by side, so no more than one tree is in memory at 
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
+
+import psycopg
 
 from consumers.verify.fold import FoldedUnit, Tree, Unfoldable, apply, first_difference, tree_of
 from consumers.verify.report import Finding
@@ -43,26 +46,28 @@ class TreesCompared:
 
 def compare_trees(connection: Connection) -> TreesCompared:
     """Fold every tree and compare it with what stands; `connection` must be inside a transaction."""
-    baselines = _Grouped(connection, "verify_baselines", _BASELINES)
-    events = _Grouped(connection, "verify_events", _EVENTS)
-    stands = _Grouped(connection, "verify_units", _UNITS)
     trees = units = differing = 0
     first: str | None = None
-    while tree_id := min((s.tree_id for s in (baselines, events, stands) if s.tree_id), default=None):
-        standing = stands.take(tree_id)
-        difference = _difference(tree_id, baselines.take(tree_id), events.take(tree_id), standing)
-        trees, units = trees + 1, units + len(standing)
-        if difference is not None:
-            differing += 1
-            first = first or f"tree {tree_id}: {difference}"
+    with ExitStack() as opened:
+        baselines, events, stands = (
+            _Grouped(opened.enter_context(_streamed(connection, name, query)))
+            for name, query in (("baselines", _BASELINES), ("events", _EVENTS), ("units", _UNITS))
+        )
+        while tree_id := min((s.tree_id for s in (baselines, events, stands) if s.tree_id), default=None):
+            standing = stands.take(tree_id)
+            difference = _difference(baselines.take(tree_id), events.take(tree_id), standing)
+            trees, units = trees + 1, units + len(standing)
+            if difference is not None:
+                differing += 1
+                first = first or f"tree {tree_id}: {difference}"
     return TreesCompared(trees, units, None if first is None else Finding(RULE, differing, first))
 
 
-def _difference(tree_id: str, baseline: list[Any], events: list[Any], standing: list[Any]) -> str | None:
+def _difference(baseline: list[Any], events: list[Any], standing: list[Any]) -> str | None:
     folded: Tree = tree_of(baseline[0][2]) if baseline else {}
     version = baseline[0][1] if baseline else 0
     for _, aggregate_version, event_type, payload in events:
-        if aggregate_version <= version and baseline and aggregate_version <= baseline[0][1]:
+        if baseline and aggregate_version <= baseline[0][1]:
             continue
         if aggregate_version != version + 1:
             return f"version {aggregate_version} follows version {version}"
@@ -77,14 +82,18 @@ def _difference(tree_id: str, baseline: list[Any], events: list[Any], standing: 
     return first_difference(folded, {row[1]: FoldedUnit(*row[1:7]) for row in standing})
 
 
+def _streamed(connection: Connection, name: str, query: str) -> psycopg.ServerCursor[tuple[Any, ...]]:
+    cursor = connection.cursor(f"verify_{name}")
+    cursor.itersize = _ROWS_AT_ONCE
+    cursor.execute(query.encode())
+    return cursor
+
+
 class _Grouped:
     """Rows of a query sorted by their first column, a tree, handed out tree by tree."""
 
-    def __init__(self, connection: Connection, name: str, query: str) -> None:
-        cursor = connection.cursor(name)
-        cursor.itersize = _ROWS_AT_ONCE
-        cursor.execute(query.encode())
-        self._groups: Iterator[tuple[str, Iterator[Any]]] = itertools.groupby(cursor, key=lambda row: row[0])
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._groups: Iterator[tuple[str, Iterator[Any]]] = itertools.groupby(rows, key=lambda row: row[0])
         self.tree_id: str | None = None
         self._advance()
 
