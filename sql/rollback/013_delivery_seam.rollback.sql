@@ -29,6 +29,7 @@ END;
 $$;
 
 ALTER TABLE public.iu_outbound_route
+  -- squawk-ignore constraint-missing-not-valid
   ADD CONSTRAINT iu_outbound_route_safe_chk CHECK (enabled = false OR dry_run = true);
 DROP TRIGGER trg_iu_outbound_route_delivery_guard ON public.iu_outbound_route;
 DROP FUNCTION public.fn_iu_outbound_route_delivery_guard();
