@@ -29,11 +29,11 @@ ANY_PASSWORD = {"POSTGRES_PASSWORD": "unused"}
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A Docker engine that has the images of the services asked for."""
+    """A Docker engine that has the images of the services asked for; `images`: by service."""
 
     program: str
     version: str
-    images: tuple[str, ...]
+    images: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +70,34 @@ def find_engine(
         return "no engine answers"
     if _ask(program, "compose", "version") is None:
         return "docker has no compose plugin"
-    listed = _ask(program, "compose", "-f", str(COMPOSE_FILE), "config", "--images", *services)
-    if listed is None:
-        return "docker compose cannot read infra/compose.yaml"
-    images = tuple(sorted(set(listed.split())))
-    for image in images:
+    images: dict[str, str] = {}
+    for service in services:
+        image = _ask(program, "compose", "-f", str(COMPOSE_FILE), "config", "--images", service)
+        if not image:
+            return "docker compose cannot read infra/compose.yaml"
+        images[service] = image
         if _ask(program, "image", "inspect", image) is None:
             progress(f"pulling {image}")
-            pull = Launch(
-                name=f"docker pull {image}",
-                argv=(program, "pull", "--quiet", image),
-                cwd=str(COMPOSE_FILE.parent),
-                log=str(place.log("docker")),
-                environment=dict(os.environ),
-            )
-            try:
-                supervision.run(pull, timeout_s=PULL_TIMEOUT_S)
-            except Terminal as error:
-                return f"the engine cannot get {image}: {(error.why or '').splitlines()[-1]}"
+            reason = _pull(program, image, supervision, place)
+            if reason is not None:
+                return f"the engine cannot get {image}: {reason}"
     return Engine(program, version, images)
+
+
+def _pull(program: str, image: str, supervision: Supervision, place: Workplace) -> str | None:
+    """Pull `image`; return what the engine says if it cannot."""
+    pull = Launch(
+        name=f"docker pull {image}",
+        argv=(program, "pull", "--quiet", image),
+        cwd=str(COMPOSE_FILE.parent),
+        log=str(place.log("docker")),
+        environment=dict(os.environ),
+    )
+    try:
+        supervision.run(pull, timeout_s=PULL_TIMEOUT_S)
+    except Terminal as error:
+        return (error.why or "").splitlines()[-1]
+    return None
 
 
 def _ask(program: str, *words: str) -> str | None:

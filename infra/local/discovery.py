@@ -110,7 +110,7 @@ def _here(
 ) -> tuple[Way, Choice]:
     passed = [NotTaken("environment", f"{VARIABLES[service]} is not set")]
     if isinstance(engine, containers.Engine):
-        what = f"{', '.join(engine.images)} in Docker {engine.version}"
+        what = f"{engine.images[service]} in Docker {engine.version}"
         return Contained(engine), Choice(service, "docker", what, tuple(passed))
     passed.append(NotTaken("docker", engine))
     if service == "postgres":
