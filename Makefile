@@ -24,10 +24,12 @@ chaos: setup ## the long counts of the torture tests
 lint: setup ## mend what can be mended
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-lint-check: setup ## ruff, mypy --strict, import-linter; changes nothing
+lint-check: setup ## ruff, mypy --strict, import-linter, squawk; changes nothing
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+	@$(BIN)/squawk sql/migrations/*.sql sql/rollback/*.sql sql/runtime/*.sql sql/roles.sql sql/ledger.sql >/dev/null || \
+	  $(BIN)/squawk sql/migrations/*.sql sql/rollback/*.sql sql/runtime/*.sql sql/roles.sql sql/ledger.sql
 
 setup: $(READY)
 
