@@ -66,7 +66,10 @@ def resolve(supervision: Supervision, place: Workplace, progress: Callable[[str]
     maven = shutil.which("mvn")
     if maven is None:
         return "the jars of Kafka are not in the cache, and there is no mvn on PATH to fetch them"
-    place.cache_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        place.cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"the directory for the jars of Kafka cannot be made: {error}"
     with _alone(place.cache_dir / "kafka.lock"):
         if home.is_dir():
             return home

@@ -87,7 +87,7 @@ def load(state_dir: Path) -> LeftRunning | None:
             project=Project(**value["project"]) if value["project"] else None,
             begun_at=value["begun_at"],
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Misconfigured(
@@ -121,10 +121,18 @@ def lock(state_dir: Path, *, timeout_s: float) -> int:
     """Return a descriptor that holds the lock of `state_dir`; close it to let go.
 
     The supervisor inherits it, so the lock lasts until the services have ended, whatever became of
-    who asked for them. Raises `Retryable` if another process holds it for longer than `timeout_s`.
+    who asked for them. Raises `Retryable` if another process holds it for longer than `timeout_s`,
+    `Misconfigured` if the directory cannot be made or written.
     """
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-    descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Misconfigured(
+            f"the state directory {state_dir} cannot be used",
+            why=str(error),
+            remedy="set IU_SERVICES__STATE_DIR to a directory that can be written",
+        ) from error
     deadline = time.monotonic() + timeout_s
     while True:
         try:

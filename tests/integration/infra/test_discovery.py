@@ -170,6 +170,15 @@ def test_a_fetch_that_fails_leaves_nothing_and_is_told(
     assert maven.with_name("mvn.calls").read_text() == "called\n" * 2
 
 
+def test_a_cache_that_cannot_be_made_is_told(
+    supervision: Supervision, place: Workplace, add_program: AddProgram
+) -> None:
+    add_program("java", JAVA % "17.0.15")
+    add_program("mvn", MAVEN)
+    place.cache_dir.write_text("a file is in the way")
+    assert "the jars of Kafka cannot be made" in _words(_choose(supervision, place), "kafka")
+
+
 def test_without_the_wheel_the_postgresql_on_path_serves(
     supervision: Supervision, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
