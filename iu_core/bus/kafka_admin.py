@@ -10,7 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from iu_core.bus.kafka_client import admin_options, require_reachable
 from iu_core.bus.kafka_errors import translated
 from iu_core.bus.ports import Topic
-from iu_core.errors import Retryable, Terminal
+from iu_core.errors import Misconfigured, Retryable
 from iu_core.settings import Settings
 
 _UNKNOWN_TOPIC: Final = errors.UnknownTopicOrPartitionError.errno
@@ -30,7 +30,7 @@ class KafkaAdmin:
         self._client: Any = None
 
     def create(self, topic: str, *, partitions: int, configs: Mapping[str, str]) -> None:
-        """Make `topic` unless it is there. Raises `Terminal` if its partition count differs."""
+        """Make `topic` unless it is there. Raises `Misconfigured` if its partition count differs."""
         if self._mock:
             self._make_on_mock(topic)
             return
@@ -49,7 +49,7 @@ class KafkaAdmin:
         if there is None:
             raise Retryable(f"the topic {topic} was made but does not show yet", remedy="try again")
         if there.partitions != partitions:
-            raise Terminal(
+            raise Misconfigured(
                 f"the topic {topic} has {there.partitions} partitions, {partitions} are expected",
                 why="the number of partitions is fixed when a topic is made: keys would move",
                 remedy=f"set IU_KAFKA__PARTITIONS={there.partitions}, or use another IU_KAFKA__PREFIX",

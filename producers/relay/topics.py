@@ -39,7 +39,7 @@ CURSOR_CONFIG: Final[Mapping[str, str]] = {
 def ensure(admin: BusAdmin, names: BusNames, layout: Layout) -> Topic:
     """Make what is missing and return the events topic. Idempotent.
 
-    Raises `Terminal` when a topic is there with another number of partitions.
+    Raises `Misconfigured` when a topic is there with another number of partitions.
     """
     admin.create(names.events, partitions=layout.partitions, configs=EVENTS_CONFIG)
     admin.create(names.cursor, partitions=layout.shards, configs=CURSOR_CONFIG)
