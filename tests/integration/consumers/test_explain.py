@@ -83,7 +83,8 @@ def test_a_dead_lettered_event_says_why_and_where_it_is_kept(world: World, iu: R
     world.go_live(ROUTE)
     world.admin.execute(
         "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        f" IF NEW.event_ref = '{events[0]}' THEN RAISE numeric_value_out_of_range; END IF; RETURN NEW; END $$;"
+        f" IF NEW.event_ref = '{events[0]}' THEN RAISE numeric_value_out_of_range; END IF;"
+        " RETURN NEW; END $$;"
         "CREATE TRIGGER poison BEFORE INSERT ON iu_tree_change_log FOR EACH ROW EXECUTE FUNCTION poison()"
     )
     world.consume(ROUTE)

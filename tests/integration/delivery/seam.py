@@ -105,7 +105,7 @@ class Seam:
         self.switch(ENABLED, "true")
         self.switch(LIVE_ROUTES, ",".join(routes))
 
-    def set_route(self, code: str = ROUTE, **columns: object) -> None:
+    def set_route(self, code: str = ROUTE, /, **columns: object) -> None:
         """Change columns of a route."""
         settings = sql.SQL(", ").join(
             sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))

@@ -48,9 +48,9 @@ def check_a_topic_made_again_is_noticed(seam: Seam) -> None:
             claimant.claim(topic_id="topic-id-2")
     assert TOPIC_ID in said.detail
     assert "topic-id-2" in said.detail
-    assert seam.admin.execute("SELECT partition, owner_epoch, next_offset FROM iu_route_offset").fetchall() == [
-        (0, 1, 7)
-    ]
+    assert seam.admin.execute(
+        "SELECT partition, owner_epoch, next_offset FROM iu_route_offset"
+    ).fetchall() == [(0, 1, 7)]
 
 
 def test_a_stale_owner_changes_nothing(seam: Seam) -> None:

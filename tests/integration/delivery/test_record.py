@@ -109,14 +109,16 @@ def test_a_batch_lands_whole(seam: Seam) -> None:
             last=sent.ref,
         )
     assert seam.admin.execute(
-        'SELECT "offset", decision, final, event_ref, reason, owner_epoch, topic FROM iu_route_attempt ORDER BY id'
+        'SELECT "offset", decision, final, event_ref, reason, owner_epoch, topic'
+        " FROM iu_route_attempt ORDER BY id"
     ).fetchall() == [
         (10, "sent", True, sent.ref, None, 1, TOPIC),
         (12, "refused", True, failing.ref, "digest differs", 1, TOPIC),
         (13, "failed", False, None, "undecodable", 1, TOPIC),
     ]
     first, second = seam.admin.execute(
-        """SELECT event_ref, state, key, value, headers, extract(epoch FROM record_at)::text, sqlstate, reason, detail
+        """SELECT event_ref, state, key, value, headers, extract(epoch FROM record_at)::text, sqlstate,
+                  reason, detail
              FROM iu_route_dead_letter ORDER BY "offset" """
     ).fetchall()
     assert first == (failing.ref, "dead", None, None, [], None, "IU020", "digest differs", "why")
@@ -149,7 +151,9 @@ def wrong_decisions() -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-@pytest.mark.parametrize(("lane", "what", "wrong"), wrong_decisions(), ids=[case[1] for case in wrong_decisions()])
+@pytest.mark.parametrize(
+    ("lane", "what", "wrong"), wrong_decisions(), ids=[case[1] for case in wrong_decisions()]
+)
 def test_a_decision_that_makes_no_sense_is_an_alarm(
     seam: Seam, lane: str, what: str, wrong: dict[str, Any]
 ) -> None:
@@ -210,7 +214,7 @@ def test_a_lane_moves_only_while_the_route_runs_in_it(
     seam: Seam, lane: str, route: dict[str, bool], runs: bool
 ) -> None:
     seam.open(ROUTE)
-    seam.set_route(**route)
+    seam.set_route(ROUTE, **route)
     worker = seam.worker(lane=lane)
     worker.claim()
     if runs:

@@ -13,7 +13,7 @@ def run_probe(session: Session) -> list[tuple[str, str, str, str, bool]]:
     """Run the file as psql would, statement by statement; return the rows it prints."""
     printed = []
     cursor = session.cursor()
-    cursor.execute((sql_dir() / "sandbox" / "080_delivery_seam_probe.sql").read_text())  # type: ignore[call-overload]
+    cursor.execute((sql_dir() / "sandbox" / "080_delivery_seam_probe.sql").read_text())
     more: bool | None = True
     while more:
         if cursor.description and [column.name for column in cursor.description][:2] == ["probe", "what"]:
@@ -84,4 +84,3 @@ def test_a_seam_that_is_broken_does_not_pass(seam: Seam) -> None:
     )
     failed = {row[0] for row in run_probe(seam.admin) if not row[4]}
     assert failed == {"D1", "D2", "D3"}
-

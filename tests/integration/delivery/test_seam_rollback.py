@@ -11,10 +11,12 @@ from tests.integration.sql.sessions import refused
 
 OBJECTS = {
     "function": "SELECT pg_get_functiondef('fn_iu_route_deliver(text, uuid, jsonb)'::regprocedure)",
-    "its comment": "SELECT obj_description('fn_iu_route_deliver(text, uuid, jsonb)'::regprocedure, 'pg_proc')",
+    "its comment": """SELECT obj_description(oid, 'pg_proc') FROM pg_proc
+                       WHERE proname = 'fn_iu_route_deliver'""",
     "its privileges": "SELECT proacl::text FROM pg_proc WHERE proname = 'fn_iu_route_deliver'",
     "constraints": """SELECT string_agg(conname || ' ' || pg_get_constraintdef(oid), E'\\n' ORDER BY conname)
-                        FROM pg_constraint WHERE conrelid = 'iu_outbound_route'::regclass AND contype <> 'n'""",
+                        FROM pg_constraint
+                       WHERE conrelid = 'iu_outbound_route'::regclass AND contype <> 'n'""",
     "triggers": """SELECT string_agg(pg_get_triggerdef(oid), E'\\n' ORDER BY tgname)
                      FROM pg_trigger WHERE tgrelid = 'iu_outbound_route'::regclass""",
     "functions": """SELECT string_agg(oid::regprocedure::text, E'\\n' ORDER BY oid::regprocedure::text)
@@ -29,7 +31,7 @@ def run(seam: Seam, *files: Path) -> None:
     """Run the files as psql -f does."""
     for file in files:
         try:
-            seam.admin.execute(file.read_text())  # type: ignore[call-overload]
+            seam.admin.execute(file.read_text())
         finally:
             seam.admin.execute("ROLLBACK")
 
@@ -144,7 +146,8 @@ def test_registration_is_undone_and_done_again(seam: Seam) -> None:
         runtime / "rollback" / f"{name}.rollback.sql"
         for name in ("200_delivery_seam_register", "020_route_register")
     ]
-    count = "SELECT (SELECT count(*) FROM iu_outbound_route), (SELECT count(*) FROM dot_config WHERE key ~ 'delivery')"
+    count = """SELECT (SELECT count(*) FROM iu_outbound_route),
+                      (SELECT count(*) FROM dot_config WHERE key ~ 'delivery')"""
     run(seam, *undo, *undo)
     assert seam.admin.execute(count).fetchone() == (0, 0)
     run(seam, runtime / "020_route_register.sql", runtime / "200_delivery_seam_register.sql")
