@@ -21,6 +21,7 @@ from tests.integration.delivery import test_privileges as privileges
 from tests.integration.delivery import test_record as record
 from tests.integration.delivery import test_route_registry as registry
 from tests.integration.delivery.seam import Seam
+from tests.integration.sql.planting import put_instead
 
 # What a failed check raises; a close that is starved ends at the statement's time limit, and locks
 # taken in the wrong order end in a deadlock. Any other error of the database would mean that the
@@ -45,13 +46,7 @@ def without(function: str, text: str, instead: str = "") -> Plant:
     """Replace `text` in the source of `function`, which must contain it."""
 
     def plant(seam: Seam) -> None:
-        source = seam.value(
-            "SELECT pg_get_functiondef(oid) FROM pg_proc"
-            " WHERE proname = %s AND pronamespace = 'public'::regnamespace",
-            function,
-        )
-        assert text in source, f"{function} has changed: {text!r} is not in it"
-        seam.admin.execute(sql.SQL(source.replace(text, instead)))
+        put_instead(seam.admin, function, text, instead)
 
     return plant
 
@@ -152,12 +147,6 @@ FAULTS = (
         (without("fn_iu_route_lane", "PERFORM public.fn_iu_route_gate(p_route_code);", "NULL;"),),
         gates.check_nothing_moves_in_the_live_lane_while_a_gate_is_closed,
     ),
-    Fault(
-        "G5",
-        "what is passed over need not be kept",
-        (without("fn_iu_route_record_dead_letters", "IF v_alone IS NOT NULL", "IF false"),),
-        record.check_what_is_passed_over_is_kept,
-    ),
     Fault("G6", "no advisory lock, kill switch", NO_ADVISORY, queueing("kill switch")),
     Fault("G6", "no advisory lock, route disabled", NO_ADVISORY, queueing("disable")),
     Fault("G6", "no advisory lock, under load", NO_ADVISORY, under_load("kill switch")),
@@ -201,6 +190,18 @@ FAULTS = (
         "the route read without FOR SHARE",
         (without("fn_iu_route_gate", SHARE),),
         past_the_trigger("target"),
+    ),
+    Fault(
+        "G7",
+        "what is passed over need not be kept",
+        (without("fn_iu_route_record_dead_letters", "IF v_alone IS NOT NULL", "IF false"),),
+        record.check_what_is_passed_over_is_kept,
+    ),
+    Fault(
+        "G7",
+        "a dead letter without its bytes",
+        (without("fn_iu_route_record_dead_letters", "decode(letter.value, 'base64')", "NULL::bytea"),),
+        record.check_a_batch_lands_whole,
     ),
     Fault(
         "G9",
@@ -261,6 +262,12 @@ FAULTS = (
         "a ledger that can be changed",
         (ddl("DROP TRIGGER trg_iu_route_attempt_append_only ON iu_route_attempt"),),
         history("iu_route_attempt"),
+    ),
+    Fault(
+        "G11",
+        "a projection that not only its owner empties",
+        (ddl("GRANT TRUNCATE ON iu_tree_change_log TO iu_gatekeeper"),),
+        privileges.check_only_the_owner_truncates_the_projection,
     ),
 )
 

@@ -75,6 +75,20 @@ def check_history_refuses_everybody(seam: Seam, table: str) -> None:
     assert seam.value(f"SELECT count(*) > 0 FROM {table}")
 
 
+def check_only_the_owner_truncates_the_projection(seam: Seam) -> None:
+    """A rebuild needs it; the ledger of decisions cannot be truncated at all."""
+    fill(seam)
+    for role in set(Role) - {Role.OWNER}:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            seam.session(role).execute("TRUNCATE iu_tree_change_log")
+    owner = seam.session(Role.OWNER)
+    owner.execute("TRUNCATE iu_tree_change_log")
+    assert seam.projected() == 0
+    for table in ("iu_route_attempt", "iu_outbound_route_audit"):
+        with refused("IU040", table):
+            owner.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(table)))
+
+
 def fill(seam: Seam) -> None:
     """Leave a row in every table of the seam."""
     (event,) = seam.events(1)
@@ -142,17 +156,7 @@ def test_inner_functions_are_the_owners_alone(seam: Seam) -> None:
 
 
 def test_only_the_owner_truncates_the_projection(seam: Seam) -> None:
-    """A rebuild needs it; the ledger of decisions cannot be truncated at all."""
-    fill(seam)
-    for role in set(Role) - {Role.OWNER}:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            seam.session(role).execute("TRUNCATE iu_tree_change_log")
-    owner = seam.session(Role.OWNER)
-    owner.execute("TRUNCATE iu_tree_change_log")
-    assert seam.projected() == 0
-    for table in ("iu_route_attempt", "iu_outbound_route_audit"):
-        with refused("IU040", table):
-            owner.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(table)))
+    check_only_the_owner_truncates_the_projection(seam)
 
 
 def test_state_tables_can_be_corrected_by_the_owner(seam: Seam) -> None:
