@@ -9,6 +9,12 @@ relay from ours is played out once with the fault and once without. Without, not
   tree head not locked; locked after the id   G3       disordered
   window cut and ordered by xid               G3       disordered
   every process with an id of its own         G9       repeated, sequence
+  cursor held against nothing, topic          G10      lost, disordered, chain
+  cursor held against nothing, database       G10      ghost
+  no cursor taken for a first start           G10      repeated, disordered, chain
+
+A restore of the whole cluster, after which transaction numbers are given out a second time, is played
+in the model: `tests/unit/relay/test_restored_database.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +24,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import sql
 
 from iu_core.bus.kafka_admin import KafkaAdmin
 from iu_core.bus.kafka_publisher import KafkaPublisher
@@ -26,9 +33,9 @@ from iu_core.bus.names import BusNames
 from iu_core.bus.ports import Outgoing, TransactionalPublisher
 from iu_core.bus.watchdog import Watchdog
 from iu_core.database import Role
-from iu_core.errors import Fenced, Retryable
+from iu_core.errors import Fenced, Misconfigured, Retryable
 from iu_core.settings import Settings
-from producers.relay import topics
+from producers.relay import recovery, topics
 from producers.relay.contracts import BundledContracts
 from producers.relay.cursor import Layout
 from producers.relay.framing import Framer
@@ -62,7 +69,11 @@ class Stage:
         opened.callback(self._watchdog.close)
         self._admin = KafkaAdmin(settings, "tests")
         opened.callback(self._admin.close)
-        opened.callback(lambda: self._admin.delete([self.names.events, self.names.cursor]))
+        opened.callback(lambda: self.lose(self.names.events, self.names.cursor))
+
+    def lose(self, *topics: str) -> None:
+        """Delete topics."""
+        self._admin.delete(list(topics))
 
     def editor(self) -> Editor:
         editor = Editor(self.url)
@@ -327,3 +338,90 @@ def test_g9_a_zombie_that_nothing_fences_is_caught(stage: Stage) -> None:
     drain(successor)
     drain(zombie)
     assert stage.faults() == {"repeated", "sequence", "disordered", "chain"}
+
+
+def forget(*anything: object) -> list[recovery.Finding]:
+    """Planted: `recovery.compare` finds no difference, whatever the cursor says."""
+    return []
+
+
+def test_g10_a_topic_made_again_stops_the_relay(stage: Stage) -> None:
+    made_again(stage)
+    with pytest.raises(Misconfigured, match="topic id"):
+        stage.relay()
+
+
+def test_g10_a_topic_made_again_that_nobody_notices_is_caught(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: what stood on the topic is taken for published, and is nowhere."""
+    made_again(stage)
+    monkeypatch.setattr(recovery, "compare", forget)
+    drain(stage.relay())
+    assert stage.faults() == {"lost", "disordered", "chain"}
+
+
+def made_again(stage: Stage) -> None:
+    """Publish one version of a tree, lose the topic, write the next version."""
+    editor = stage.editor()
+    root = editor.add(None)
+    drain(stage.relay())
+    stage.lose(stage.names.events)
+    editor.add(root)
+
+
+@pytest.fixture
+def restored(stage: Stage) -> Iterator[Stage]:
+    """One version of a tree is in the backup, the next was only published; a third is written since."""
+    server, name = stage.url.rsplit("/", 1)
+    backup = f"{name}_restored"
+    with ExitStack() as opened:
+        editor = Editor(stage.url)
+        root = editor.add(None)
+        editor.session.close()
+        postgres = opened.enter_context(session(f"{server}/postgres"))
+        postgres.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (backup, name)))
+        )
+        opened.callback(
+            postgres.execute, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(backup))
+        )
+        stage.editor().add(root)
+        drain(stage.relay())
+        made = Stage(f"{server}/{backup}", stage.settings, opened)
+        made.editor().add(root)
+        yield made
+
+
+def test_g10_a_restored_database_stops_the_relay(restored: Stage) -> None:
+    with pytest.raises(Misconfigured, match="event of outbox row"):
+        restored.relay()
+
+
+def test_g10_a_restored_database_that_nobody_notices_is_caught(
+    restored: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: consumers were told a version that the database does not have, and are told it again."""
+    monkeypatch.setattr(recovery, "compare", forget)
+    drain(restored.relay())
+    assert restored.faults() == {"ghost"}
+
+
+def test_g10_a_lost_cursor_stops_the_relay(stage: Stage) -> None:
+    stage.editor().add(None)
+    drain(stage.relay())
+    stage.lose(stage.names.cursor)
+    with pytest.raises(Misconfigured, match="holds no cursor"):
+        stage.relay()
+
+
+def test_g10_a_lost_cursor_that_is_taken_for_a_first_start_is_caught(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: without a cursor, whether the topic holds events is not asked."""
+    stage.editor().add(None)
+    drain(stage.relay())
+    stage.lose(stage.names.cursor)
+    monkeypatch.setattr(recovery, "holds_events", lambda *anything: False)
+    drain(stage.relay())
+    assert stage.faults() == {"repeated", "disordered", "chain"}

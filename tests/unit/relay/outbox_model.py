@@ -4,6 +4,7 @@ It has what matters: transactions take an xid at their first write, an id per ro
 later or never; the writers of one tree hold its head until they end.
 """
 
+import copy
 import hashlib
 import random
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Row:
     xid: int
     tree: int
     version: int
+    life: int = 0
 
 
 class Database:
@@ -45,6 +47,19 @@ class Database:
         self.visible: list[Row] = []
         self.versions = dict.fromkeys(range(4), 0)
         self.locked: set[int] = set()
+        self.life = 0
+
+    def backup(self, seed: int) -> "Database":
+        """Return what a restore brings back: ids and xids are given out again, to other rows."""
+        copied = copy.deepcopy(self)
+        copied._random = random.Random(seed)
+        copied.life += 1
+        return copied
+
+    @property
+    def last_id(self) -> int:
+        """The last id that was taken, as the sequence says."""
+        return self._next_id - 1
 
     def snapshot(self) -> Snapshot:
         xip = tuple(sorted(transaction.xid for transaction in self.open))
@@ -77,7 +92,7 @@ class Database:
         self.locked.add(tree)
         writer.trees.add(tree)
         version = self.versions[tree] + sum(row.tree == tree for row in writer.rows) + 1
-        writer.rows.append(Row(self._next_id, writer.xid, tree, version))
+        writer.rows.append(Row(self._next_id, writer.xid, tree, version, self.life))
         writer.rows_left -= 1
         self._next_id += self._random.randint(1, 2)  # another transaction's rollback burnt one
 
@@ -94,8 +109,8 @@ def tree_id(tree: int) -> UUID:
     return UUID(int=tree)
 
 
-def event_ref(row_id: int) -> UUID:
-    return UUID(int=10**6 + row_id)
+def event_ref(row: Row) -> UUID:
+    return UUID(int=10**6 * (1 + row.life) + row.id)
 
 
 def outbox_row(row: Row, event_type: str = "structure_reparented", datum: bytes | None = None) -> OutboxRow:
@@ -103,7 +118,7 @@ def outbox_row(row: Row, event_type: str = "structure_reparented", datum: bytes 
     datum = b"%d:%d" % (row.tree, row.version) if datum is None else datum
     return OutboxRow(
         id=row.id,
-        event_ref=event_ref(row.id),
+        event_ref=event_ref(row),
         event_type=event_type,
         schema_version=1,
         tree_id=tree_id(row.tree),
@@ -125,11 +140,10 @@ class ModelOutbox:
 
     def identity(self) -> Identity:
         snapshot, lsn = self.snapshot()
-        last_id = max((row.id for row in self.database.visible), default=0)
-        return Identity(Origin("7", 1, lsn, 5, 6), last_id, snapshot)
+        return Identity(Origin("7", 1, lsn, 5, 6), self.database.last_id, snapshot)
 
     def event_ref_of(self, row_id: int) -> UUID | None:
-        return event_ref(row_id) if any(row.id == row_id for row in self.database.visible) else None
+        return next((event_ref(row) for row in self.database.visible if row.id == row_id), None)
 
     def snapshot(self) -> tuple[Snapshot, str]:
         return self.database.snapshot(), "0/10"

@@ -8,15 +8,19 @@ import json
 import re
 import shutil
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastavro import schemaless_reader
+from fastavro.read import SchemaResolutionError
 from pydantic import create_model
 
 from iu_core.errors import Usage
-from iu_core.events import EVENTS, StructureReparented
+from iu_core.events import EVENTS, Int64, StructureReparented
 from iu_core.resources import sql_dir
+from schemas import check as checking
 from schemas import lock, sql_files
 from schemas.avro_types import Field, InvalidSchema, Record, String
 from schemas.catalog import SCHEMAS_DIR
@@ -134,6 +138,44 @@ def test_a_released_contract_that_means_something_else_names_the_next_version(la
         ("model", "ordinal"),
         ("sql", ""),
     ]
+
+
+def break_consistently(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Widen a field of a released contract, and bring everything derived from it in line, as one change."""
+    was = json.loads(contract_file(layout).read_text())
+    edit(contract_file(layout), '"ordinal", "doc": "Its place among its siblings, from 0.", "type": "int"',
+         '"ordinal", "doc": "Its place among its siblings, from 0.", "type": "long"')  # fmt: skip
+    model = EVENTS[EVENT, 1]
+    fields: dict[str, Any] = {name: (info.annotation, info) for name, info in model.model_fields.items()}
+    fields["ordinal"] = (Int64, ...)
+    changed = create_model("Changed", __config__=model.model_config, **fields)
+    monkeypatch.setitem(EVENTS, (EVENT, 1), changed)
+    (widened,) = (contract for contract in contracts_in(layout) if contract.event_type == EVENT)
+    sql_files.write(layout.sql_encoders, [widened])
+    datum = (layout.schemas / "golden" / EVENT / "v1" / "plain.bin").read_bytes()
+    now = json.loads(contract_file(layout).read_text())
+    with pytest.raises(SchemaResolutionError):  # a consumer that was built before the change
+        schemaless_reader(BytesIO(datum), now, was)
+
+
+def test_g12_an_incompatible_change_made_everywhere_at_once_is_refused(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G12: only the lock remembers what was released; all else is derived, and was changed with it."""
+    break_consistently(layout, monkeypatch)
+    findings = check(layout).findings
+    assert [finding.rule for finding in findings] == ["released"]
+    assert exit_code(findings) == 1
+
+
+def test_g12_without_the_lock_the_same_change_would_pass(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted, the test of the test above: what was released is not compared with what is there."""
+    monkeypatch.setattr(checking, "_not_as_locked", lambda *anything: ())
+    break_consistently(layout, monkeypatch)
+    findings = check(layout).findings
+    assert exit_code(findings) == 0, findings
 
 
 def test_a_draft_may_change_and_asks_to_be_locked_again(layout: Layout) -> None:
