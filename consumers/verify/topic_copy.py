@@ -26,7 +26,8 @@ CREATE: Final = """
 def copy_topic(connection: Connection, reader: TopicReader, topic: str, ends: Mapping[int, int]) -> int:
     """Copy every committed record below `ends`; return how many. Raises as `TopicReader.read`."""
     connection.execute(CREATE)
-    starts = reader.start_offsets(topic)
+    # Without ends there is nothing to read, and perhaps no topic yet.
+    starts = reader.start_offsets(topic) if ends else {}
     copied = 0
     with (
         connection.cursor() as cursor,
