@@ -68,4 +68,5 @@ def in_words(done: tuple[Progress, ...]) -> RenderableType:
             (one.route_code, one.state, one.delivered, one.planned, one.dead, one.skipped, one.why)
             for one in done
         ],
+        unless_zero=("dead letters", "of other routes"),
     )  # fmt: skip
