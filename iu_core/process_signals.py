@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT of a long-running process: the first drains, the second aborts."""
+"""What SIGTERM and SIGINT do to a process: drain it at the first, abort it at the second."""
 
 import signal
 import threading
@@ -26,3 +26,16 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that what was made is removed again.
+
+    Main thread only. The previous handler comes back at the end.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from iu_core.process_signals import stop_on_signals
+from iu_core.process_signals import sigterm_interrupts, stop_on_signals
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -36,3 +36,10 @@ def test_the_handlers_from_before_come_back(number: signal.Signals) -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) is before
+
+
+def test_sigterm_can_be_as_ctrl_c_and_is_as_before_afterwards() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with sigterm_interrupts(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
