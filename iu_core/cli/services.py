@@ -17,7 +17,9 @@ def up(as_json: Json = False) -> None:
     """Start PostgreSQL and Kafka, or find them, and leave them running.
 
     Looked for in this order: what IU_DATABASE_URL and IU_KAFKA_BOOTSTRAP_SERVERS name; a Docker
-    engine; processes on this machine; a mock broker, labelled. Example: iu services up
+    engine; processes on this machine; a mock broker, labelled.
+
+    Example: iu services up
     """
     done = keeping.up(Context.current().settings, progress=lambda line: stderr.print(line, markup=False))
     emit(done, as_json=as_json, text=lambda: _story(done))
@@ -25,13 +27,16 @@ def up(as_json: Json = False) -> None:
 
 def _story(done: keeping.Up) -> RenderableType:
     rows = [[name, value] for name, value in done.endpoints.environment().items()]
-    head = "were running already" if done.reused else "are running; iu finds them by itself"
+    head = "were running already" if done.reused else "are running; every command finds them by itself"
     return Group(f"The services {head}. For other programs:", table("variable", "value", rows=rows))
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Say which of the services left here still run. Example: iu services status"""
+    """Say which of the services left here still run.
+
+    Example: iu services status
+    """
     found = keeping.status(Context.current().settings)
     emit(found, as_json=as_json, text=lambda: _table(found))
 
@@ -54,7 +59,9 @@ def down(
 ) -> None:
     """Stop what `iu services up` left running; their data stays unless --erase --apply.
 
-    Services that the environment names are not touched. Example: iu services down
+    Services that the environment names are not touched.
+
+    Example: iu services down
     """
     settings = Context.current().settings
     if erase and not apply:
