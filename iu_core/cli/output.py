@@ -75,9 +75,9 @@ def plain(value: object) -> Any:
 def table(*columns: str, rows: Sequence[Sequence[object]], unless_zero: Sequence[str] = ()) -> RenderableType:
     """Return a table; columns that hold only numbers are set flush right.
 
-    Nothing is ever cut. On a narrow terminal the last column wraps; the others never do, because a
-    code broken in two cannot be copied. Columns named in `unless_zero` are left out where every cell
-    is 0, and a line beneath says so.
+    Nothing is ever cut. On a narrow terminal the last column wraps between words and the others never
+    do, because a code or a path broken in two cannot be copied. Columns named in `unless_zero` are left
+    out where every cell is 0, and a line beneath says so.
     """
     zero = [
         name
@@ -99,7 +99,8 @@ def table(*columns: str, rows: Sequence[Sequence[object]], unless_zero: Sequence
         made.add_row(*row_of_cells)
     lines = [[Text(columns[index]) for index in shown], *cells]
     widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
-    widths[-1] = min(widths[-1], _WRAPPED_WIDTH)
+    longest_word = max(len(word) for line in lines for word in line[-1].plain.split() or [""])
+    widths[-1] = min(widths[-1], max(_WRAPPED_WIDTH, longest_word))
     uncut = _Uncut(made, sum(widths) + _GAP * (len(widths) - 1))
     return Group(uncut, Text(f"0 everywhere: {', '.join(zero)}", style="dim")) if zero else uncut
 

@@ -1,9 +1,11 @@
 """`iu services`: PostgreSQL and Kafka for this machine."""
 
+import shlex
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from infra.local import keeping
 from iu_core.cli.context import Context
@@ -26,9 +28,16 @@ def up(as_json: Json = False) -> None:
 
 
 def _story(done: keeping.Up) -> RenderableType:
-    rows = [[name, value] for name, value in done.endpoints.environment().items()]
-    head = "were running already" if done.reused else "are running; every command finds them by itself"
-    return Group(f"The services {head}. For other programs:", table("variable", "value", rows=rows))
+    # Lines and no table: an address that a column breaks in two cannot be pasted.
+    exports = [
+        Text(f"  export {name}={shlex.quote(value)}") for name, value in done.endpoints.environment().items()
+    ]
+    head = "were running already" if done.reused else "are running"
+    return Group(
+        f"The services {head}; every command finds them by itself. A new database needs: iu db up",
+        "For other programs:",
+        *exports,
+    )
 
 
 @app.command()

@@ -33,6 +33,11 @@ def test_no_cell_is_cut_and_only_the_last_column_wraps(width: int) -> None:
         assert word in shown
 
 
+def test_a_path_in_the_last_column_stays_whole() -> None:
+    path = "/var/lib/iu/" + "deep/" * 12 + "kafka.log"
+    assert path in printed(table("service", "log", rows=[("kafka", path)]), 40)
+
+
 def test_a_column_of_nothing_but_zero_is_left_out_and_said_so() -> None:
     shown = printed(table(*COLUMNS, rows=ROWS, unless_zero=("sent", "dead")), 100)
     assert shown == (
