@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import psycopg
 
+from consumers.route.decide import Gate as GateName
 from consumers.route.decide import Hold as ClosedGate
 from consumers.route.decide import Route, Target, ask_gates, listed
 from consumers.route.decide import Switches as StoredSwitches
@@ -43,7 +44,8 @@ class LanePosition:
 class RouteState:
     """A route as it stands. `why` says what a gate would answer where it is not simply live.
 
-    Counts are of decisions in the ledger; `dead` and `parked` of records that wait for somebody.
+    `opens_with` is the command that opens the closed gate; None where none is closed, or no command
+    opens it. Counts are of decisions in the ledger; `dead` and `parked` of records that wait for somebody.
     """
 
     route_code: str
@@ -55,6 +57,7 @@ class RouteState:
     allowlisted: bool
     state: State
     why: str
+    opens_with: str | None
     holds: tuple[OpenHold, ...]
     sent: int
     planned: int
@@ -167,6 +170,7 @@ def _state_of(row: tuple[Any, ...], switches: StoredSwitches, holds: tuple[OpenH
     route = Route(str(code), str(event_type), Target(str(kind), str(ref)), bool(enabled), "live")
     answer = ask_gates(route, switches)
     closed = answer.reason if isinstance(answer, ClosedGate) else None
+    opens_with = _opens(answer.gate, route.code) if isinstance(answer, ClosedGate) else None
     state: State
     if not enabled:
         state, why = "disabled", "its consumers fetch nothing"
@@ -180,6 +184,16 @@ def _state_of(row: tuple[Any, ...], switches: StoredSwitches, holds: tuple[OpenH
         state, why = "live", "every gate is open"
     return RouteState(
         route.code, route.event_type, route.target.kind, route.target.ref,
-        bool(enabled), bool(dry_run), route.code in listed(switches.live_routes), state, why, holds,
-        *counts,
+        bool(enabled), bool(dry_run), route.code in listed(switches.live_routes), state, why, opens_with,
+        holds, *counts,
     )  # fmt: skip
+
+
+def _opens(gate: GateName, route_code: str) -> str | None:
+    match gate:
+        case "kill_switch":
+            return 'iu gate open delivery --reason "..." --apply'
+        case "allowlist":
+            return f'iu gate allow {route_code} --reason "..." --apply'
+        case "target":
+            return None

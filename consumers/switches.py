@@ -138,8 +138,10 @@ _HISTORY: Final = """
                    login, role, application_name, reason FROM public.dot_config_audit
             UNION ALL
             SELECT changed_at, 'route ' || route_code,
-                   format('enabled=%%s dry_run=%%s', old_route ->> 'enabled', old_route ->> 'dry_run'),
-                   format('enabled=%%s dry_run=%%s', new_route ->> 'enabled', new_route ->> 'dry_run'),
+                   CASE WHEN old_route IS NOT NULL THEN
+                     format('enabled=%%s dry_run=%%s', old_route ->> 'enabled', old_route ->> 'dry_run') END,
+                   CASE WHEN new_route IS NOT NULL THEN
+                     format('enabled=%%s dry_run=%%s', new_route ->> 'enabled', new_route ->> 'dry_run') END,
                    login, role, application_name, reason FROM public.iu_outbound_route_audit) AS change
      ORDER BY changed_at DESC LIMIT %s
 """

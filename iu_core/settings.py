@@ -12,7 +12,8 @@ from typing import Annotated
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from iu_core.errors import Misconfigured
 
@@ -136,9 +137,17 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
+        faults += [_fault(fault) for fault in error.errors()]
+    except SettingsError:
+        # A variable that stands for a whole group must be JSON, and is not.
+        groups = {
+            f"IU_{name.upper()}"
+            for name, field in Settings.model_fields.items()
+            if isinstance(field.default, _Group)
+        }
         faults += [
-            f"IU_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors()
+            f"{name} is a group of settings: set those in it, {name}__…"
+            for name in sorted(groups & set(os.environ))
         ]
     if faults:
         raise Misconfigured(
@@ -147,3 +156,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             remedy="correct or unset the variables named; .env.example lists every setting",
         )
     return settings
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """Return a fault with the value given, except under a wrong name: that may be a secret."""
+    name = f"IU_{'__'.join(str(part) for part in fault['loc']).upper()}"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: no such setting"
+    given = f" is {fault['input']!r}" if isinstance(fault["input"], str) else ""
+    return f"{name}{given}: {fault['msg']}"

@@ -181,11 +181,13 @@ def _waiting(
     if lane is not None and place.offset < lane.next_offset:
         return "undecided", "the route has gone past it without a decision: iu verify"
     if not route.enabled:
-        return "disabled", f"the route is off; nothing is lost: iu route enable {route.route_code}"
+        turn_on = f'iu route enable {route.route_code} --reason "..." --apply'
+        return "disabled", f"the route is off; nothing is lost; turn it on with: {turn_on}"
     if route.dry_run:
         planned = any(decision.decision == "dry_run" for decision in decisions)
         return "dry-run", ("decided, not delivered" if planned else "not decided yet") + f"; {route.why}"
     if route.state == "held":
-        return "held", f"{route.why}; nothing is lost, it goes on by itself when the cause is gone"
+        goes_on = f"; open it with: {route.opens_with}" if route.opens_with else " when the cause is gone"
+        return "held", f"{route.why}; nothing is lost, it goes on by itself{goes_on}"
     behind = place.offset - (lane.next_offset if lane else 0)
     return "ahead", f"the route comes to it in {behind} offsets; is a consumer running? iu consumer run"

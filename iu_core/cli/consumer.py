@@ -11,8 +11,8 @@ from consumers.routes import read_routes
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit, table
 from iu_core.database import Role, connect
+from iu_core.process_signals import stop_on_signals
 from iu_core.telemetry import configure_logs
-from producers.relay.service import stop_on_signals
 
 app = typer.Typer()
 
@@ -68,4 +68,5 @@ def in_words(done: tuple[Progress, ...]) -> RenderableType:
             (one.route_code, one.state, one.delivered, one.planned, one.dead, one.skipped, one.why)
             for one in done
         ],
+        unless_zero=("dead letters", "of other routes"),
     )  # fmt: skip

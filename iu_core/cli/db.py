@@ -39,7 +39,9 @@ def up(
 ) -> None:
     """Bring the database up to date: roles, pending migrations, registrations.
 
-    Applies at once; running it again changes nothing. Example: iu db up --dry-run
+    Applies at once; running it again changes nothing.
+
+    Example: iu db up --dry-run
     """
     with _migrator() as migrator:
         moved = migrator.up(to=to, rehearse=dry_run)
@@ -64,8 +66,9 @@ def down(
 ) -> None:
     """Roll migrations back, newest first. What they made is dropped, with its rows.
 
-    Previews unless --apply: a preview runs everything and rolls it back, so it meets every
-    refusal. Example: iu db down --to 12 --apply
+    Previews unless --apply: a preview runs everything and rolls it back, so it meets every refusal.
+
+    Example: iu db down --to 12 --apply
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     file = export or Path(f"iu_tree_change_log-{stamp}.jsonl")
@@ -98,7 +101,9 @@ def status(as_json: Json = False) -> None:
 def verify(as_json: Json = False) -> None:
     """Compare the database with the files: migrations, functions, owners, comments, privileges.
 
-    Exit code 65 if they differ. Example: iu db verify
+    Exit code 65 if they differ.
+
+    Example: iu db verify
     """
     context = Context.current()
     files: SqlFiles = read(sql_dir())

@@ -1,6 +1,8 @@
 """`iu demo`: the main job on real input, from nothing to `verify` clean."""
 
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +18,21 @@ from iu_core.cli.demonstration.stage import Stage, stage
 from iu_core.cli.demonstration.story import Outcome, Story
 from iu_core.cli.output import Json, emit, stderr, table
 from iu_core.errors import Usage
+from iu_core.process_signals import sigterm_interrupts
 from iu_core.resources import sql_dir
 from iu_core.settings import load_settings
 
-# Folders of a checkout that hold other people's Markdown.
-NOT_OURS = {".venv", "node_modules", ".git"}
+# What to type while it runs on.
+TO_TRY = (
+    "iu status",
+    "iu explain {event}",
+    'iu gate open structure --reason "try" --apply',
+    'iu op deprecate pilot.iu0.test-002 --reason "try" --apply',
+    'iu gate open delivery --reason "try" --apply',
+    "iu verify",
+    "iu gate history --limit 5",
+    "iu gate close",
+)
 
 
 def command(
@@ -36,8 +48,8 @@ def command(
     """
     pages = tuple(_pages(documents))
     started = time.monotonic()
-    with stage(load_settings(), lambda line: stderr.print(f"  {line}", markup=False)) as set_up:
-        story = Story(set_up, say=_Steps(), tell=lambda line: stderr.print(f"  {line}", markup=False))
+    with sigterm_interrupts(), stage(load_settings(), _tell) as set_up:
+        story = Story(set_up, say=_Steps(), tell=_tell)
         outcome = story.play(pages)
         seconds = time.monotonic() - started
         emit(
@@ -46,15 +58,13 @@ def command(
             text=lambda: _figures(outcome, set_up, seconds),
         )
         if keep:
-            _stay(set_up)
+            _stay(set_up, outcome)
 
 
 def _pages(documents: Path | None) -> Iterator[Path]:
     """Yield this repository's own Markdown pages, then those of `documents`."""
     root = sql_dir().parent
-    yield from (
-        page for page in sorted(root.rglob("*.md")) if not NOT_OURS & set(page.relative_to(root).parts)
-    )
+    yield from (page for page in sorted(root.rglob("*.md")) if not _is_foreign(page.relative_to(root)))
     if documents is None:
         return
     if not documents.is_dir():
@@ -63,6 +73,15 @@ def _pages(documents: Path | None) -> Iterator[Path]:
     if not found:
         raise Usage(f"{documents} holds no Markdown file", remedy="files are taken by their ending, .md")
     yield from found
+
+
+def _is_foreign(page: Path) -> bool:
+    """Whether a page of this checkout came with a tool: hidden folders hold environments and caches."""
+    return any(part.startswith(".") or part == "node_modules" for part in page.parts)
+
+
+def _tell(line: str) -> None:
+    stderr.print(f"  {line}", markup=False)
 
 
 class _Steps:
@@ -106,12 +125,15 @@ def _figures(outcome: Outcome, set_up: Stage, seconds: float) -> RenderableType:
     )  # fmt: skip
 
 
-def _stay(set_up: Stage) -> None:
+def _stay(set_up: Stage, outcome: Outcome) -> None:
     """Say how to play with what runs, and wait for Ctrl-C."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in set_up.environment.items()]
+    here = Path(sys.executable).parent
+    if shutil.which("iu") != str(here / "iu"):
+        lines.insert(0, f'export PATH={shlex.quote(str(here))}:"$PATH"')
     stderr.print("\n[bold]It runs on.[/] In another terminal:\n", highlight=False)
-    for line in (*lines, "iu status", 'iu gate open delivery --reason "try" --apply', "iu gate history"):
-        stderr.print(f"  {line}", markup=False)
+    for line in (*lines, "", *(line.format(event=outcome.deprecation) for line in TO_TRY)):
+        _tell(line)
     stderr.print("\nCtrl-C ends it and removes everything.")
     try:
         while True:

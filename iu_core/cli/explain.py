@@ -26,7 +26,7 @@ STYLES = {
     "dry-run": "cyan",
     "disabled": "dim",
 }
-EventRef = Annotated[str, typer.Argument(help="The event's reference; iu op prints it.", metavar="EVENT")]
+EventRef = Annotated[str, typer.Argument(help="The event's reference, which iu op prints.", metavar="EVENT")]
 
 
 def command(event: EventRef, as_json: Json = False) -> None:

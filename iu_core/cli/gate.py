@@ -12,7 +12,7 @@ from consumers import switches
 from consumers.routes import read_routes, unknown_route
 from consumers.switches import Change, Gate, Switches
 from iu_core.cli.context import Context
-from iu_core.cli.output import Apply, Json, Reason, emit, required_reason, stderr, table
+from iu_core.cli.output import Apply, Json, Reason, emit, required_reason, stderr
 from iu_core.database import Connection, Role, connect
 
 app = typer.Typer()
@@ -128,9 +128,7 @@ def history(
     """
     with _connection(Role.READER) as connection:
         found = switches.history(connection, limit)
-    rows = [_row(change) for change in found]
-    columns = ("when (UTC)", "what", "old", "new", "by", "as", "why")
-    emit(found, as_json=as_json, text=lambda: table(*columns, rows=rows))
+    emit(found, as_json=as_json, text=lambda: Group(*(line for change in found for line in _told(change))))
 
 
 def in_words(found: Switches) -> Group:
@@ -153,10 +151,17 @@ def _require_registered(route: str) -> None:
         raise unknown_route(route, codes)
 
 
-def _row(change: Change) -> tuple[object, ...]:
+def _told(change: Change) -> tuple[Text, Text]:
+    when = f"{change.changed_at:%Y-%m-%d %H:%M:%S} UTC"
     who = f"{change.login} ({change.application_name})" if change.application_name else change.login
-    when = f"{change.changed_at:%Y-%m-%d %H:%M:%S}"
-    return when, change.subject, _stored(change.old), _stored(change.new), who, change.role, change.reason
+    role = f" as {change.role}" if change.role else ""
+    why = f", because {change.reason}" if change.reason else ""
+    return (
+        Text.assemble(
+            f"{when}  ", (change.subject, "bold"), f"  {_stored(change.old)} → {_stored(change.new)}"
+        ),
+        Text(f"  by {who}{role}{why}", style="dim"),
+    )
 
 
 def _stored(value: str | None) -> str:

@@ -229,7 +229,9 @@ def _difference(preview: Preview) -> RenderableType:
         lines += _gap(passed_over)
         passed_over = 0
         mark = marks[unit.unit_id]
-        lines.append(Text(f"{mark} {'  ' * unit.depth}{unit.iu_code}", style=STYLES[mark]))
+        was = before.get(unit.unit_id, unit).lifecycle
+        turned = "" if was == unit.lifecycle else f"  {was} → {unit.lifecycle}"
+        lines.append(Text(f"{mark} {'  ' * unit.depth}{unit.iu_code}{turned}", style=STYLES[mark]))
     lines += _gap(passed_over)
     lines += [Text(f"- {unit.iu_code}", style="red") for unit in preview.before if unit.unit_id not in after]
     return Group(*lines)

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from iu_core.errors import IUError, Usage
 
@@ -22,6 +23,9 @@ Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept in the a
 
 # Into a pipe a table is as wide as it needs to be: cut columns cannot be read by the next program.
 _PIPE_WIDTH = 400
+# Of the last column of a table, which is the one that wraps; and between two columns.
+_WRAPPED_WIDTH = 24
+_GAP = 2
 stdout = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -68,15 +72,56 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
-    """Return a table; columns that hold only numbers are set flush right."""
-    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
+def table(*columns: str, rows: Sequence[Sequence[object]], unless_zero: Sequence[str] = ()) -> RenderableType:
+    """Return a table; columns that hold only numbers are set flush right.
+
+    Nothing is ever cut. On a narrow terminal the last column wraps between words and the others never
+    do, because a code or a path broken in two cannot be copied. Columns named in `unless_zero` are left
+    out where every cell is 0, and a line beneath says so.
+    """
+    zero = [
+        name
+        for index, name in enumerate(columns)
+        if name in unless_zero and all(row[index] == 0 for row in rows)
+    ]
+    shown = [index for index, name in enumerate(columns) if name not in zero]
+    made = Table(header_style="bold", box=None, pad_edge=False)
+    for index in shown:
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left")
-    for row in rows:
-        made.add_row(*("–" if cell is None else str(cell) for cell in row))
-    return made
+        made.add_column(
+            columns[index],
+            justify="right" if numeric else "left",
+            no_wrap=index != shown[-1],
+            overflow="fold",
+        )
+    cells = [[_cell(row[index]) for index in shown] for row in rows]
+    for row_of_cells in cells:
+        made.add_row(*row_of_cells)
+    lines = [[Text(columns[index]) for index in shown], *cells]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+    longest_word = max(len(word) for line in lines for word in line[-1].plain.split() or [""])
+    widths[-1] = min(widths[-1], max(_WRAPPED_WIDTH, longest_word))
+    uncut = _Uncut(made, sum(widths) + _GAP * (len(widths) - 1))
+    return Group(uncut, Text(f"0 everywhere: {', '.join(zero)}", style="dim")) if zero else uncut
+
+
+def _cell(value: object) -> Text:
+    """Return the cell as plain text: brackets in what the database holds are no markup."""
+    if isinstance(value, Text):
+        return value
+    return Text("–" if value is None else str(value))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Uncut:
+    """A table that is rather wider than the terminal than it loses a letter."""
+
+    table: Table
+    width_min: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(options.max_width, self.width_min)
+        yield from console.render(self.table, options.update(max_width=width))
 
 
 def report(error: IUError, *, as_json: bool) -> None:

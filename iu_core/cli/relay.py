@@ -7,9 +7,10 @@ import typer
 from iu_core.bus.names import BusNames
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit
+from iu_core.process_signals import stop_on_signals
 from iu_core.telemetry import configure_logs
 from producers.relay.contracts import BundledContracts
-from producers.relay.service import RelayService, stop_on_signals
+from producers.relay.service import RelayService
 from producers.relay.status import Status, ask
 from schemas.catalog import Catalog
 

@@ -89,7 +89,8 @@ def overview(found: tuple[RouteState, ...]) -> RenderableType:
         )
         for route in found
     ]  # fmt: skip
-    return table("route", "state", "sent", "dry-run", "failed", "dead", "parked", "why", rows=rows)
+    columns = ("route", "state", "sent", "dry-run", "failed", "dead", "parked", "why")
+    return table(*columns, rows=rows, unless_zero=("failed", "dead", "parked"))
 
 
 def _change(route: str, *, enabled: bool, dry_run: bool, reason: str, apply: bool, as_json: bool) -> None:
@@ -118,6 +119,8 @@ def _whole(route: RouteState, positions: tuple[LanePosition, ...]) -> Group:
             f"{route.failed} failed; {route.dead} dead, {route.parked} parked"
         ),
     ]
+    if route.opens_with:
+        lines.append(Text(f"opens with {route.opens_with}"))
     lines += [
         Text(f"held       lane {hold.lane} since {hold.opened_at:%Y-%m-%d %H:%M:%S} UTC: {hold.reason}")
         for hold in route.holds

@@ -1,9 +1,11 @@
 """`iu services`: PostgreSQL and Kafka for this machine."""
 
+import shlex
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from infra.local import keeping
 from iu_core.cli.context import Context
@@ -17,21 +19,33 @@ def up(as_json: Json = False) -> None:
     """Start PostgreSQL and Kafka, or find them, and leave them running.
 
     Looked for in this order: what IU_DATABASE_URL and IU_KAFKA_BOOTSTRAP_SERVERS name; a Docker
-    engine; processes on this machine; a mock broker, labelled. Example: iu services up
+    engine; processes on this machine; a mock broker, labelled.
+
+    Example: iu services up
     """
     done = keeping.up(Context.current().settings, progress=lambda line: stderr.print(line, markup=False))
     emit(done, as_json=as_json, text=lambda: _story(done))
 
 
 def _story(done: keeping.Up) -> RenderableType:
-    rows = [[name, value] for name, value in done.endpoints.environment().items()]
-    head = "were running already" if done.reused else "are running; iu finds them by itself"
-    return Group(f"The services {head}. For other programs:", table("variable", "value", rows=rows))
+    # Lines and no table: an address that a column breaks in two cannot be pasted.
+    exports = [
+        Text(f"  export {name}={shlex.quote(value)}") for name, value in done.endpoints.environment().items()
+    ]
+    head = "were running already" if done.reused else "are running"
+    return Group(
+        f"The services {head}; every command finds them by itself. A new database needs: iu db up",
+        "For other programs:",
+        *exports,
+    )
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Say which of the services left here still run. Example: iu services status"""
+    """Say which of the services left here still run.
+
+    Example: iu services status
+    """
     found = keeping.status(Context.current().settings)
     emit(found, as_json=as_json, text=lambda: _table(found))
 
@@ -54,7 +68,9 @@ def down(
 ) -> None:
     """Stop what `iu services up` left running; their data stays unless --erase --apply.
 
-    Services that the environment names are not touched. Example: iu services down
+    Services that the environment names are not touched.
+
+    Example: iu services down
     """
     settings = Context.current().settings
     if erase and not apply:

@@ -26,12 +26,14 @@ WATCH_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the screen shows. `relay` is None while it cannot be asked; `relay_fault` says why."""
+    """What the screen shows. `relay` is None while it cannot be asked; `relay_fault` says why, and
+    `relay_remedy` what to do."""
 
     switches: Switches
     routes: tuple[RouteState, ...]
     relay: RelayStatus | None
-    relay_fault: str | None
+    relay_fault: str | None = None
+    relay_remedy: str | None = None
 
 
 def command(
@@ -48,9 +50,7 @@ def command(
     found = overview(context)
     emit(found, as_json=as_json, text=lambda: screen(found))
     if found.relay is None:
-        raise Retryable(
-            "the relay's position is not known", why=found.relay_fault, remedy="iu services status"
-        )
+        raise Retryable("the relay's position is not known", why=found.relay_fault, remedy=found.relay_remedy)
 
 
 def overview(context: Context) -> Overview:
@@ -62,9 +62,9 @@ def overview(context: Context) -> Overview:
         board = switches.read_switches(connection)
         routes = read_routes(connection)
     try:
-        return Overview(board, routes, ask(context.bus_settings(), url), None)
+        return Overview(board, routes, ask(context.bus_settings(), url))
     except IUError as error:
-        return Overview(board, routes, None, str(error))
+        return Overview(board, routes, None, str(error), error.remedy)
 
 
 def screen(found: Overview) -> RenderableType:

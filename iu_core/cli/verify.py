@@ -67,6 +67,7 @@ def in_words(report: Report) -> RenderableType:
             )
             for route in report.routes
         ],
+        unless_zero=("dead", "parked", "refused", "ahead", "before start", "unpublished", "undecided"),
     )  # fmt: skip
     totals = Text(
         f"{report.events} events, {report.published} on the topic, {report.projected} projected; "

@@ -97,12 +97,18 @@ def _take_role(connection: Connection, role: Role) -> None:
         raise translate(error) from error
 
 
+def _reason(error: psycopg.OperationalError) -> str:
+    """Return libpq's last verdict, without the indented questions it asks below it."""
+    lines = [line for line in str(error).strip().splitlines() if line and not line[0].isspace()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def _unreachable(error: psycopg.OperationalError, parameters: dict[str, Any]) -> Retryable | Terminal:
     """A wrong password or database stays wrong; a server that does not answer may come back."""
     place = (
         f"{parameters.get('host', 'localhost')}:{parameters.get('port', 5432)}/{parameters.get('dbname', '')}"
     )
-    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    reason = _reason(error)
     if any(
         mark in str(error) for mark in ("does not exist", "authentication failed", "no pg_hba.conf entry")
     ):

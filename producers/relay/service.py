@@ -1,4 +1,4 @@
-"""The relay as a process: lock, sessions, outages, signals.
+"""The relay as a process: lock, sessions, outages.
 
 A *session* is everything between taking the shard's lock and the first fault: connection,
 producer, cursor. After a fault nothing of it is reused, because only the topic knows what was
@@ -10,14 +10,12 @@ committed. What comes next depends on the fault:
   a library call that hangs                   the watchdog ends the process with 75
 """
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Final
 
 from iu_core import __version__
@@ -52,27 +50,6 @@ class Progress:
     sessions: int = 0
     published: int = 0
     transactions: int = 0
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGTERM or SIGINT sets; the second raises KeyboardInterrupt.
-
-    Main thread only. The previous handlers come back at the end.
-    """
-    stop = threading.Event()
-
-    def handle(_signum: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class RelayService:

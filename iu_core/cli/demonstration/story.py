@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from consumers import switches
 from consumers.routes import RouteState, read_routes, set_route
@@ -25,6 +26,7 @@ from producers import reference_state
 from producers.autocut.bridge import operations_of
 from producers.autocut.markdown import cut_markdown
 from producers.relay.status import ask
+from producers.structure.operations import Enacted
 from producers.structure.store import PgStructureStore
 
 ACTOR: Final = "iu demo"
@@ -38,13 +40,15 @@ REFERENCE: Final = {"events": 46, "planned": 45, "sent": 1, "projected": 1, "dea
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What happened, in figures. `reference` are those of the reference state, as measured."""
+    """What happened, in figures. `reference` are those of the reference state, as measured;
+    `deprecation` is its one event that was delivered."""
 
     units: int
     documents: int
     pieces: int
     published: int
     reference: dict[str, int]
+    deprecation: UUID
     routes: tuple[RouteState, ...]
     close_ms: float
     verification: Report
@@ -63,7 +67,8 @@ class Story:
         self._say("Schema: roles, migrations, registrations")
         self._migrate()
         self._say("Reference state: 158 units, then 45 reparents and 1 deprecation as real operations")
-        units, events = self._load()
+        units, done = self._load()
+        events = len(done)
         self._say("Documents: cut at their headings, added piece by piece")
         cut, pieces = self._cut(documents)
         self._say("Relay and consumers start, each a process of its own")
@@ -85,15 +90,16 @@ class Story:
             first = verification.findings[0]
             raise DifferencesFound("verify found differences", why=f"{first.check}: {first.first}")
         return Outcome(
-            units, cut, pieces, published, reference, tuple(self._routes().values()), close_ms, verification
-        )
+            units, cut, pieces, published, reference, done[-1].event_ref,
+            tuple(self._routes().values()), close_ms, verification,
+        )  # fmt: skip
 
     def _migrate(self) -> None:
         with self._stage.connection(None) as connection:
             moved = Migrator(connection, read(sql_dir())).up()
         self._tell(f"{len(moved.applied)} migrations, {len(moved.registered)} registrations: all inert")
 
-    def _load(self) -> tuple[int, int]:
+    def _load(self) -> tuple[int, tuple[Enacted, ...]]:
         with self._stage.connection(Role.OWNER) as connection:
             units = reference_state.load(connection, actor=ACTOR, reason="the reference state")
         with self._structure_gate_open(), self._store() as store:
@@ -102,7 +108,7 @@ class Story:
             )
         self._tell(f"{units} units loaded with their baseline, {len(done)} operations, {len(done)} events")
         self._tell("(the predecessor has 45 events for these 46: one of its reparents left none)")
-        return units, len(done)
+        return units, done
 
     def _cut(self, documents: Iterable[Path]) -> tuple[int, int]:
         count = pieces = 0

@@ -40,6 +40,7 @@ def test_an_event_from_its_operation_to_its_effect(world: World, iu: RunIu) -> N
     world.relay()
     life = told(iu, world, event)
     assert (life["route"]["verdict"], life["place"]["topic"]) == ("disabled", world.names.events)
+    assert f'iu route enable {ROUTE} --reason "..." --apply' in life["route"]["why"]
     partition, offset = life["place"]["partition"], life["place"]["offset"]
     assert partition == life["event"]["bucket"] % 4
 
@@ -57,6 +58,7 @@ def test_an_event_from_its_operation_to_its_effect(world: World, iu: RunIu) -> N
     life = told(iu, world, event)
     assert life["route"]["verdict"] == "held"
     assert "iu_core.delivery_enabled is 'false'" in life["route"]["why"]
+    assert 'open it with: iu gate open delivery --reason "..." --apply' in life["route"]["why"]
 
     world.turn_delivery("true")
     world.consume(ROUTE)

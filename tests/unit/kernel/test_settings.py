@@ -38,5 +38,24 @@ def test_every_wrong_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert refusal.value.exit_code == 78
 
 
+def test_a_value_that_does_not_fit_is_told_and_an_unknown_ones_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The value of a variable that is no setting may be anything: a password, misspelt."""
+    monkeypatch.setenv("IU_RELAY__ROWS_MAX", "abc")
+    monkeypatch.setenv("IU_DATABASE__PASSWORD", "sesame")
+    with pytest.raises(Misconfigured) as refusal:
+        load_settings()
+    assert "IU_RELAY__ROWS_MAX is 'abc'" in (refusal.value.why or "")
+    assert "IU_DATABASE__PASSWORD: no such setting" in (refusal.value.why or "")
+    assert "sesame" not in str(refusal.value)
+
+
+def test_a_word_for_a_whole_group_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IU_RELAY", "abc")
+    with pytest.raises(Misconfigured, match="IU_RELAY is a group"):
+        load_settings()
+
+
 def test_the_example_file_lists_exactly_the_settings_there_are() -> None:
     assert (ROOT / ".env.example").read_text() == env_example()

@@ -1,6 +1,5 @@
 """What the process does after each kind of fault, and how it stops. Sessions are replaced by a script."""
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
 
@@ -9,7 +8,7 @@ import pytest
 from iu_core.errors import Fenced, IUError, Misconfigured, Retryable, Terminal
 from iu_core.settings import RelaySettings, Settings
 from producers.relay.framing import Wire
-from producers.relay.service import RelayService, stop_on_signals
+from producers.relay.service import RelayService
 
 OUTAGE_MAX_S = 60
 SETTINGS = Settings(relay=RelaySettings(outage_max_s=OUTAGE_MAX_S, watchdog_ms=60_000))
@@ -104,14 +103,3 @@ def test_a_relay_told_to_stop_before_it_began_does_nothing(monkeypatch: pytest.M
     stop = threading.Event()
     stop.set()
     assert service(monkeypatch, iter([])).run(stop).sessions == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_drains_the_second_aborts_and_the_handlers_come_back(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with stop_on_signals() as stop:
-        signal.raise_signal(number)
-        assert stop.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    assert signal.getsignal(number) is before
