@@ -8,6 +8,9 @@ committed. What comes next depends on the fault:
   Retryable, later                            a new session after a pause; raise at `outage_max_s`
   Fenced, Misconfigured, Terminal             raise
   a library call that hangs                   the watchdog ends the process with 75
+
+No fault: a command that asks for the shard (`maintenance`) gets it after the transaction at
+hand, and the relay stands by until it is given back.
 """
 
 import threading
@@ -87,8 +90,8 @@ class RelayService:
             while not stop.is_set():
                 sessions = self.progress.sessions
                 try:
-                    self._session(stop, watchdog)
-                    break
+                    if self._session(stop, watchdog):
+                        break
                 except Retryable as error:
                     if self.progress.sessions > sessions or failing_since is None:
                         failing_since, pause_s = self._clock_s(), _PAUSE_MIN_S
@@ -109,13 +112,16 @@ class RelayService:
             self._database_url, Role.RELAY, settings=self._settings.database, application_name=self._name
         )
 
-    def _session(self, stop: threading.Event, watchdog: Watchdog) -> None:
-        """Take the shard and publish until `stop`; closes all it opened, in reverse."""
+    def _session(self, stop: threading.Event, watchdog: Watchdog) -> bool:
+        """Take the shard and publish until there is nothing left to do; closes all it opened, in reverse.
+
+        Returns false if it has stepped aside for a command and wants the shard back.
+        """
         with ExitStack() as opened:
             lock = ShardLock(self._connect, self._layout.shard)
             opened.callback(lock.release)
             if not self._await_lock(lock, stop):
-                return
+                return True
             relay = self._build(opened, watchdog)
             with watchdog.guard("taking the shard over"):
                 cursor = relay.start()
@@ -126,7 +132,7 @@ class RelayService:
                 sequence=cursor.sequence,
                 position=str(cursor.position.settled),
             )
-            self._publish(relay, lock, stop)
+            return self._publish(relay, lock, stop)
 
     def _await_lock(self, lock: ShardLock, stop: threading.Event) -> bool:
         """Wait as a standby until the lock is ours; False if stopped first."""
@@ -178,13 +184,19 @@ class RelayService:
             now=lambda: datetime.now(UTC),
         )
 
-    def _publish(self, relay: Relay, lock: ShardLock, stop: threading.Event) -> None:
-        """Step until `stop`; poll quickly after work, ever more slowly without."""
+    def _publish(self, relay: Relay, lock: ShardLock, stop: threading.Event) -> bool:
+        """Step until `stop`, or until a command wants the shard: then return false.
+
+        Polls quickly after work, ever more slowly without.
+        """
         shortest_s = self._settings.relay.poll_min_ms / 1_000
         longest_s = max(shortest_s, self._settings.relay.poll_max_ms / 1_000)
         wait_s, report_at = shortest_s, self._clock_s() + _REPORT_S
         while not stop.is_set():
             lock.check()
+            if lock.wanted:
+                log.info("stepping aside", shard=self._layout.shard)
+                return False
             step = relay.step()
             if step.published:
                 self.progress.published += step.published
@@ -192,7 +204,7 @@ class RelayService:
                 wait_s = shortest_s
             elif step.drained:
                 if self._until_idle:
-                    return
+                    return True
                 stop.wait(wait_s)
                 wait_s = min(1.5 * wait_s, longest_s)
             if self._clock_s() >= report_at:
@@ -200,3 +212,4 @@ class RelayService:
                 log.info(
                     "progress", published=self.progress.published, transactions=self.progress.transactions
                 )
+        return True

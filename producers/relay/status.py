@@ -43,8 +43,7 @@ class Status:
 
     def in_words(self) -> list[str]:
         """Return the lines `iu relay status` prints."""
-        running = "nobody; start it with: iu relay run" if self.holder is None else str(self.holder)
-        lines = [f"shard {self.shard}   relayed by {running}"]
+        lines = [f"shard {self.shard}   {self._holder_in_words()}"]
         if self.cursor is None:
             lines.append("published  nothing yet")
         else:
@@ -52,6 +51,11 @@ class Status:
         age = "" if self.oldest_age_s is None else f", the oldest {self.oldest_age_s:.1f} s old"
         lines.append(f"waiting    {self.pending.events} events{age}")
         return lines + [f"differs    {difference}" for difference in self.differences]
+
+    def _holder_in_words(self) -> str:
+        if self.holder is None:
+            return "relayed by nobody; start it with: iu relay run"
+        return f"{'held by a command:' if self.holder.maintenance else 'relayed by'} {self.holder}"
 
 
 def _cursor_in_words(cursor: Cursor) -> list[str]:

@@ -87,6 +87,11 @@ class RelayProcess:
         with self._news:
             return any(line["event"] == event for line in self._lines)
 
+    def all_of(self, event: str) -> list[dict[str, Any]]:
+        """Return every log line of this event so far."""
+        with self._news:
+            return [line for line in self._lines if line["event"] == event]
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)

@@ -8,7 +8,7 @@ import pytest
 
 from iu_core.database import Connection, Role
 from iu_core.errors import Fenced, Retryable
-from producers.relay.lock import IDLE_TIMEOUT_MS, ShardLock, holder
+from producers.relay.lock import IDLE_TIMEOUT_MS, PingedSession, ShardLock, holder
 from tests.integration.relay.relay_process import await_that
 from tests.integration.sql.sessions import session
 
@@ -76,7 +76,7 @@ def test_a_lock_that_is_not_pinged_is_lost(
     new_lock: NewLock, onlooker: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happens to a frozen process: the server ends its session, a standby gets in."""
-    monkeypatch.setattr(ShardLock, "_ping", lambda _: None)
+    monkeypatch.setattr(PingedSession, "_ping", lambda _: None)
     frozen, standby = new_lock(), new_lock()
     frozen.acquire()
     assert standby.acquire() is not None

@@ -29,7 +29,7 @@ class Clock:
 
 def service(
     monkeypatch: pytest.MonkeyPatch,
-    script: Iterator[Callable[[RelayService], None]],
+    script: Iterator[Callable[[RelayService], bool]],
     *,
     until_idle: bool = False,
     clock: Clock | None = None,
@@ -42,17 +42,23 @@ def service(
     return made
 
 
-def stands_then(error: IUError | None = None) -> Callable[[RelayService], None]:
-    def session(relay: RelayService) -> None:
+def stands_then(error: IUError | None = None) -> Callable[[RelayService], bool]:
+    def session(relay: RelayService) -> bool:
         relay.progress.sessions += 1
         if error is not None:
             raise error
+        return True
 
     return session
 
 
-def fails(error: IUError) -> Callable[[RelayService], None]:
-    def session(_: RelayService) -> None:
+def steps_aside(relay: RelayService) -> bool:
+    relay.progress.sessions += 1
+    return False
+
+
+def fails(error: IUError) -> Callable[[RelayService], bool]:
+    def session(_: RelayService) -> bool:
         raise error
 
     return session
@@ -71,10 +77,15 @@ def test_a_relay_that_stood_starts_a_new_session_after_an_outage(monkeypatch: py
     assert next(script, None) is None
 
 
+def test_a_relay_that_stepped_aside_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = iter([steps_aside, stands_then()])
+    assert service(monkeypatch, script).run(threading.Event()).sessions == 2
+
+
 def test_an_outage_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
 
-    def passing(_: RelayService) -> None:
+    def passing(_: RelayService) -> bool:
         clock.now_s += OUTAGE_MAX_S / 2 + 1
         raise Retryable("still away")
 
