@@ -2,7 +2,8 @@
 
 Events: nothing ever deletes them, because a default-deny system holds events for as long as a
 gate is closed. Cursor: one partition per shard, compacted; a compacted topic keeps the last
-record of each key for ever, where a group's committed offsets expire after seven days.
+record of each key for ever, where a group's committed offsets expire after seven days. Dead
+letters: partitioned as the events are, so that a shard writes to partitions of its own.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,15 @@ CURSOR_CONFIG: Final[Mapping[str, str]] = {
     "message.timestamp.type": "CreateTime",
     "compression.type": "producer",
 }
+# Who reads it may come years later; like the events, a letter is never deleted.
+DEAD_LETTERS_CONFIG: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "max.message.bytes": str(_MESSAGE_BYTES_MAX),
+    "message.timestamp.type": "CreateTime",
+    "compression.type": "producer",
+}
 
 
 def ensure(admin: BusAdmin, names: BusNames, layout: Layout) -> Topic:
@@ -43,6 +53,7 @@ def ensure(admin: BusAdmin, names: BusNames, layout: Layout) -> Topic:
     """
     admin.create(names.events, partitions=layout.partitions, configs=EVENTS_CONFIG)
     admin.create(names.cursor, partitions=layout.shards, configs=CURSOR_CONFIG)
+    admin.create(names.relay_dead_letters, partitions=layout.partitions, configs=DEAD_LETTERS_CONFIG)
     if (events := admin.describe(names.events)) is None:
         raise Retryable(f"the topic {names.events} has just gone", remedy="try again")
     return events
