@@ -8,7 +8,7 @@ that silently keeps its default is how a system ends up open or stalled.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from iu_core.errors import Misconfigured
 
+BadRowPolicy: TypeAlias = Literal["halt", "block_tree", "skip"]
 Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
 
 
@@ -56,7 +57,22 @@ class RelaySettings(_Group):
     cluster: str = Field(
         default="local", pattern=r"^[A-Za-z0-9_-]+$", description="names the transactional id"
     )
-    rows_max: int = Field(default=2_000, ge=1, le=100_000, description="rows of one Kafka transaction")
+    rows_max: int = Field(
+        default=20_000, ge=1, le=100_000, description="rows of one Kafka transaction, at most"
+    )
+    transaction_target_ms: Milliseconds = Field(
+        default=100, description="how long a transaction may take while there is a backlog; sets its size"
+    )
+    batch_path: Literal["auto", "send"] = Field(
+        default="auto", description="auto hands framed batches to the client; send goes record by record"
+    )
+    bad_rows: BadRowPolicy = Field(
+        default="block_tree",
+        description="what a row that cannot be published does: halt, block_tree (its tree waits) or skip",
+    )
+    bad_rows_by_type: dict[str, BadRowPolicy] = Field(
+        default_factory=dict, description='policies of single event types, as JSON: {"<event_type>": "halt"}'
+    )
     poll_min_ms: Milliseconds = 1
     poll_max_ms: Milliseconds = 25
     transaction_timeout_ms: Milliseconds = 30_000

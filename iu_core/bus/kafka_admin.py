@@ -1,5 +1,6 @@
 """Make and describe topics with kafka-python. Topics are never made by auto-creation."""
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -81,11 +82,21 @@ class KafkaAdmin:
         return {name: entry["value"] for name, entry in answer["topic"][topic].items()}
 
     def delete(self, topics: list[str]) -> None:
-        """Delete those of `topics` that are there. For tests and the demo; not part of the port."""
+        """Delete those of `topics` that are there. For tests and the demo; not part of the port.
+
+        Returns once the broker shows them no more; under load its metadata is a moment behind.
+        Raises `Retryable` if it still does after the request time-out.
+        """
         there = [topic for topic in sorted(set(topics)) if self.describe(topic) is not None]
-        if there:
-            with translated("deleting topics"):
-                self._admin().delete_topics(there, timeout_ms=self._timeout_ms)
+        if not there:
+            return
+        with translated("deleting topics"):
+            self._admin().delete_topics(there, timeout_ms=self._timeout_ms)
+        give_up_at = time.monotonic() + self._timeout_ms / 1_000
+        while shown := [topic for topic in there if self.describe(topic) is not None]:
+            if time.monotonic() > give_up_at:
+                raise Retryable(f"deleted, but still shown: {', '.join(shown)}", remedy="try again")
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Disconnect. Idempotent."""

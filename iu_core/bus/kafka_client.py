@@ -85,7 +85,7 @@ def producer_options(settings: Settings, transactional_id: str) -> Mapping[str, 
         "max_block_ms": request_timeout_ms,
         "delivery_timeout_ms": max(settings.relay.watchdog_ms, request_timeout_ms + 1),
         "max_request_size": REQUEST_BYTES_MAX,
-        "batch_size": REQUEST_BYTES_MAX // 2,
+        "batch_size": REQUEST_BYTES_MAX // 2,  # of the plain path; a section is a batch of its own
         "linger_ms": 0,
         "compression_type": "lz4",
         "allow_auto_create_topics": False,

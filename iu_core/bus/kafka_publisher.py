@@ -1,5 +1,9 @@
 """Publish batches with kafka-python, each one Kafka transaction: all of it, or none.
 
+How records get to the client is a path: `kafka_batches` hands over framed sections below `send`,
+`kafka_sends` goes record by record. The fast one is taken where the client is the one it knows.
+What follows holds on both.
+
 Three faults of kafka-python 3.0.12 (read in its source) decide how `publish` is written:
 
 - A batch that outlives `delivery_timeout_ms` only fails its futures; the transaction stays
@@ -14,25 +18,47 @@ A publisher that has raised is spent. Whether its last transaction was committed
 only the topic can answer, so the caller opens a new one and reads the topic.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kafka import KafkaProducer, errors
 
+from iu_core.bus import kafka_batches
+from iu_core.bus.kafka_batches import BatchPath
 from iu_core.bus.kafka_client import producer_options, require_reachable
 from iu_core.bus.kafka_errors import translate
-from iu_core.bus.ports import Outgoing
+from iu_core.bus.kafka_sends import SendPath
+from iu_core.bus.ports import Outgoing, RecordSection
+from iu_core.bus.record_format import SECTION_BYTES_MAX, sections
 from iu_core.bus.watchdog import Watchdog
 from iu_core.errors import IUError, Retryable
 from iu_core.settings import Settings
 
+log = logging.getLogger(__name__)
+
 _CLOSE_TIMEOUT_S: Final = 1.0
+_REFUSAL_WAIT_S: Final = 0.5
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+class RecordPath(Protocol):
+    """How a section gets into the producer's open transaction. Raises errors of kafka-python."""
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+
+    def send(self, section: RecordSection, timestamp_ms: int) -> Sequence[Any]:
+        """Hand the section over; returns what `refusal` can be asked about after a flush."""
+
+    def refusal(self, sent: Any) -> Exception | None:
+        """Return why it did not arrive, None if the broker has acknowledged it."""
 
 
 class KafkaPublisher:
@@ -55,6 +81,12 @@ class KafkaPublisher:
         self._watchdog = watchdog
         self._clock_ms = clock_ms
         self._producer: Any = None
+        self._path: RecordPath | None = None
+
+    @property
+    def path(self) -> str | None:
+        """The path records take, None while not open."""
+        return None if self._path is None else self._path.name
 
     def open(self) -> None:
         """Fence the predecessor and end its open transaction. Idempotent; blocks, bounded."""
@@ -65,14 +97,16 @@ class KafkaPublisher:
                 require_reachable(self._settings)
                 self._producer = KafkaProducer(**self._options)
                 self._producer.init_transactions()
+                self._path = self._chosen_path()
         except errors.KafkaError as error:
             raise self._spent(error, "opening the transactional producer") from error
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
         """Publish all of `records` in one committed transaction, or none.
 
-        Blocks until the commit is acknowledged. Raises `Fenced`, or `Retryable` when the
-        outcome is unclear: then this publisher is spent, and the truth is on the topic.
+        Records of one partition keep the order given, whichever form they come in. Blocks until the
+        commit is acknowledged. Raises `Fenced`, or `Retryable` when the outcome is unclear: then
+        this publisher is spent, and the truth is on the topic.
         """
         if self._producer is None:
             raise Retryable(
@@ -98,25 +132,47 @@ class KafkaPublisher:
         with suppress(Exception):
             producer.close(timeout=_CLOSE_TIMEOUT_S)
 
-    def _transact(self, records: Sequence[Outgoing]) -> None:
-        producer, timestamp_ms = self._producer, self._clock_ms()
+    def _chosen_path(self) -> RecordPath:
+        if self._settings.relay.batch_path == "send":
+            return SendPath(self._producer)
+        if (reason := kafka_batches.unsupported(self._producer)) is not None:
+            log.warning("records go one by one through send: %s", reason)
+            return SendPath(self._producer)
+        return BatchPath(self._producer)
+
+    def _transact(self, records: Sequence[Outgoing | RecordSection]) -> None:
+        producer, path, timestamp_ms = self._producer, self._path, self._clock_ms()
+        assert path is not None  # noqa: S101 - open() sets it with the producer
         producer.begin_transaction()
-        sent = [
-            producer.send(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                headers=list(record.headers),
-                partition=record.partition,
-                timestamp_ms=timestamp_ms,
-            )
-            for record in records
-        ]
+        sent: list[Any] = []
+        for section in sections(records):
+            if len(section.data) > SECTION_BYTES_MAX:
+                raise errors.MessageSizeTooLargeError(
+                    f"a record of {len(section.data)} bytes; {SECTION_BYTES_MAX} are allowed"
+                )
+            try:
+                sent += path.send(section, timestamp_ms)
+            except errors.KafkaError as error:
+                raise self._first_refusal(path, sent) or error from error
         producer.flush(timeout=self._flush_timeout_s)
-        for future in sent:
-            if not future.succeeded():
-                raise future.exception or errors.KafkaTimeoutError("a record was not acknowledged")
+        for one in sent:
+            if (refusal := path.refusal(one)) is not None:
+                raise refusal
         producer.commit_transaction()
+
+    def _first_refusal(self, path: RecordPath, sent: Sequence[Any]) -> Exception | None:
+        """Return what the broker said to an earlier part of the transaction, None if nothing yet.
+
+        A fenced client learns it from the answer to a batch, begins to look for a new epoch, and
+        refuses the next record for that: the answer is the cause, and it is a moment behind.
+        """
+        give_up_at = time.monotonic() + _REFUSAL_WAIT_S
+        while sent and time.monotonic() < give_up_at:
+            for one in sent:
+                if one.is_done and (refusal := path.refusal(one)) is not None:
+                    return refusal
+            time.sleep(0.005)
+        return None
 
     def _spent(self, error: Exception, doing: str) -> IUError:
         """Give the producer up and return `error` as one of ours."""

@@ -28,6 +28,11 @@ class BusNames:
         return f"{self.prefix}iu.relay.dead-letters"
 
     @property
+    def relay_topics(self) -> tuple[str, ...]:
+        """Every topic the relay writes to."""
+        return (self.events, self.cursor, self.relay_dead_letters)
+
+    @property
     def route_dead_letters(self) -> str:
         """Copies of undeliverable events, for tools outside."""
         return f"{self.prefix}iu.route.dead-letters"

@@ -42,6 +42,19 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordSection:
+    """Records of one partition, framed already: the records of one batch in Kafka's format v2.
+
+    Made by `iu_core.bus.record_format`; `data` is uncompressed, of at most `SECTION_BYTES_MAX` bytes.
+    """
+
+    topic: str
+    partition: int
+    count: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
     """A topic as the broker describes it; `topic_id` changes when it is deleted and made again."""
 
@@ -64,11 +77,12 @@ class TransactionalPublisher(Protocol):
     def open(self) -> None:
         """Fence the predecessor and end its open transaction. Idempotent; blocks, bounded."""
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
         """Publish all of `records` in one committed transaction, or none.
 
-        Blocks until the commit is acknowledged. Raises `Fenced`, or `Retryable` when the
-        outcome is unclear: then this publisher is spent, and the truth is on the topic.
+        Records of one partition keep the order given, whichever form they come in. Blocks until the
+        commit is acknowledged. Raises `Fenced`, or `Retryable` when the outcome is unclear: then
+        this publisher is spent, and the truth is on the topic.
         """
 
     def close(self) -> None:

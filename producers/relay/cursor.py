@@ -14,7 +14,7 @@ Encoded as JSON with sorted keys, UTF-8; `format` says how to read the rest.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -77,16 +77,6 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """What the cursor keeps of one event of the transaction it is written with."""
-
-    id: int
-    event_ref: UUID
-    partition: int
-    payload_digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Cursor:
     """The state of one shard after its transaction number `sequence`. `at` is the writing time, UTC."""
 
@@ -105,23 +95,25 @@ class Cursor:
     blocked: Mapping[UUID, int] = field(default_factory=dict)
 
     def after(
-        self, events: Iterable[Published], position: Position, origin: Origin, at: datetime
+        self,
+        *,
+        digests: Mapping[int, Digest],
+        highest: Highest | None,
+        blocked: Mapping[UUID, int],
+        position: Position,
+        origin: Origin,
+        at: datetime,
     ) -> "Cursor":
-        """Return the cursor that is committed together with `events`."""
-        digests, highest = dict(self.digests), self.highest
-        for event in events:
-            before = digests.get(event.partition, Digest())
-            digests[event.partition] = before.extended(event.event_ref, event.payload_digest)
-            if highest is None or event.id > highest.id:
-                highest = Highest(event.id, event.event_ref)
+        """Return the cursor of the next transaction; `digests` and the rest are as they stand after it."""
         return replace(
             self,
             sequence=self.sequence + 1,
+            digests=digests,
+            highest=highest,
+            blocked=blocked,
             position=position,
             origin=origin,
             at=at,
-            highest=highest,
-            digests=digests,
         )
 
 

@@ -1,24 +1,54 @@
-"""From rows of the outbox to records for the bus: prefix + datum, key, headers.
+"""From rows of the outbox to what the bus takes: prefix + datum, key and headers, framed.
 
-The datum was encoded when the event was made; nothing is encoded here. Its digest is checked
-before it is sent (about 1 µs of 35 a record): a row whose bytes have rotted would be refused
-by every consumer for ever, and the relay is the last one that can still name the row.
+The datum was encoded when the event was made; nothing is encoded here, bytes are put one after the
+other. Everything that is the same for all events of a contract, or of a tree, is made once. This is
+the loop that bounds the relay's rate, so it calls little and makes no object per row.
 
-A row that cannot be sent is found here, before the Kafka transaction begins.
+A row that cannot be published is found here, before the Kafka transaction begins:
+
+    oversized            its record would not fit into a batch
+    unknown_type         no released contract of that type and version
+    digest_mismatch      the bytes have rotted: every consumer would refuse them for ever
+    contract_violation   the datum does not begin as its contract says, with this event and this tree
+
+What it then does is policy, by event type. `halt`: publish what is before it, then stop. `skip`: a
+dead letter in the same transaction, and go on. `block_tree`: the same, but the later events of that
+tree wait, because their order would be broken; every other tree flows.
+
+Whether a datum decodes to the end is not asked: that takes as long as everything else together,
+and the datum was made by the generated encoder in the transaction of its row.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
 from typing import Final, Protocol
+from uuid import UUID
 
-from iu_core.bus.ports import Headers, Outgoing
-from producers.relay.cursor import Layout, Published
+from iu_core.bus.ports import Outgoing, RecordSection
+from iu_core.bus.record_format import SectionBuilder, field, header, length_of
+from iu_core.settings import BadRowPolicy
+from producers.relay import dead_letters
+from producers.relay.cursor import Cursor, Digest, Highest, Layout
+from producers.relay.dead_letters import DeadLetter
 from producers.relay.outbox import OutboxRow
 
 # Attributes, length prefixes and varints of a record in Kafka's format, amply.
 _RECORD_OVERHEAD_BYTES: Final = 256
+_TREES_MAX: Final = 50_000
+_NEVER: Final = 1 << 63
+
+# Every contract begins with the same block: event_ref (16 bytes), occurred_at (a varint of 1 to
+# 10 bytes), tree_id (16 bytes). `schemas check` holds the contracts to it.
+_TREE_FROM, _TREE_TO = 17, 42
+
+_ID: Final = field(b"ce_id") + length_of(36)
+_TIME: Final = field(b"ce_time") + length_of(27)
+_DIGEST: Final = field(b"iu_digest") + length_of(64)
+_TRACE: Final = field(b"traceparent")
+_HEADERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,85 +66,260 @@ class Contracts(Protocol):
         """Return what goes before the datum, None if the type or version is not released."""
 
 
+class BadReason(StrEnum):
+    """Why a row cannot be published."""
+
+    OVERSIZED = "oversized"
+    UNKNOWN_TYPE = "unknown_type"
+    DIGEST_MISMATCH = "digest_mismatch"
+    CONTRACT_VIOLATION = "contract_violation"
+
+
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be published, and why."""
+    """A row that cannot be published, and why; `detail` is for people."""
 
     row: OutboxRow
-    reason: str
+    reason: BadReason
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Framed:
-    """The rows of a chunk up to the first bad one, as records, and what the cursor keeps of them."""
+    """What became of a chunk of rows, in order of their ids.
 
-    records: Sequence[Outgoing]
-    events: Sequence[Published]
-    bad: BadRow | None
+    `sections` are the events, `letters` the records of dead letters; `digests`, `highest` and
+    `blocked` are what the cursor says once they are published. `last_id` is the last row that was
+    dealt with, None if none was: published, dead, or passed over because its tree waits (`waiting`).
+    `halt` is the row that stops everything; nothing behind it was looked at.
+    """
+
+    sections: Sequence[RecordSection]
+    letters: Sequence[Outgoing]
+    published: int
+    dead: int
+    waiting: int
+    last_id: int | None
+    digests: Mapping[int, Digest]
+    highest: Highest | None
+    blocked: Mapping[UUID, int]
+    halt: BadRow | None = None
 
     @property
-    def last_id(self) -> int:
-        """The id of the last row that was framed."""
-        return self.events[-1].id
+    def writes(self) -> bool:
+        """Whether there is anything to publish."""
+        return bool(self.sections or self.letters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What all events of one contract share: wire prefix, and headers up to the event's own values."""
+
+    prefix: bytes
+    plain: bytes
+    traced: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """What all events of one tree share: its id, and the record's key as a field."""
+
+    id: bytes
+    key: bytes
+
+
+def _block_tree(_event_type: str) -> BadRowPolicy:
+    return "block_tree"
 
 
 class Framer:
-    """Frames rows for one events topic. `record_bytes_max` bounds key, value and headers together."""
+    """Frames rows for one events topic; one thread at a time.
+
+    `record_bytes_max` bounds key, value and headers together. `policy` says what a bad row of an
+    event type does.
+    """
 
     def __init__(
-        self, contracts: Contracts, *, topic: str, layout: Layout, source: str, record_bytes_max: int
+        self,
+        contracts: Contracts,
+        *,
+        topic: str,
+        letters_topic: str,
+        layout: Layout,
+        source: str,
+        record_bytes_max: int,
+        policy: Callable[[str], BadRowPolicy] = _block_tree,
     ) -> None:
         self._contracts = contracts
         self._topic = topic
+        self._letters_topic = letters_topic
         self._layout = layout
         self._source = source.encode()
         self._record_bytes_max = record_bytes_max
+        self._policy = policy
+        self._heads: dict[tuple[str, int], _Head | None] = {}
+        self._trees: dict[bytes, _Tree] = {}
+        self._second = (-1, b"")
 
-    def frame(self, rows: Sequence[OutboxRow]) -> Framed:
-        """Frame `rows` in order, stopping at the first that cannot be published."""
-        records: list[Outgoing] = []
-        events: list[Published] = []
+    def frame(self, rows: Sequence[OutboxRow], before: Cursor) -> Framed:
+        """Frame `rows` in order; `before` is the cursor of everything published before them."""
+        chunk = _Chunk(before)
+        builders = [SectionBuilder(self._topic, number) for number in range(self._layout.partitions)]
+        partitions, chains, counts = self._layout.partitions, chunk.chains, chunk.counts
+        waits_from = chunk.waits_from
+        last: OutboxRow | None = None
         for row in rows:
-            wire = self._contracts.wire(row.event_type, row.schema_version)
-            if wire is None:
-                reason = f"{row.event_type} version {row.schema_version} is not a released contract"
-                return Framed(records, events, BadRow(row, reason))
-            if hashlib.sha256(row.datum).digest() != row.payload_digest:
-                return Framed(records, events, BadRow(row, "its datum does not have the digest of the row"))
-            record = self._record(row, wire)
-            if (size := _size(record)) > self._record_bytes_max:
-                reason = f"it takes {size} bytes on the wire, {self._record_bytes_max} are allowed"
-                return Framed(records, events, BadRow(row, reason))
-            records.append(record)
-            events.append(Published(row.id, row.event_ref, record.partition, row.payload_digest))
-        return Framed(records, events, None)
+            if waits_from and row.tree_version >= waits_from.get(row.tree_text, _NEVER):
+                chunk.waiting += 1
+                last = row
+                continue
+            head = self._head(row.event_type, row.schema_version)
+            tree = self._tree(row.tree_text)
+            datum, event_ref, digest = row.datum, row.event_ref, row.payload_digest
+            if (
+                head is None
+                or sha256(datum).digest() != digest
+                or not datum.startswith(event_ref)
+                or datum.find(tree.id, _TREE_FROM, _TREE_TO) < 0
+            ):
+                bad = self._fault(row, head)
+            elif len(rest := self._rest(row, head, tree)) + _RECORD_OVERHEAD_BYTES > self._record_bytes_max:
+                size = len(rest) + _RECORD_OVERHEAD_BYTES
+                bad = BadRow(row, BadReason.OVERSIZED, f"{size} bytes, {self._record_bytes_max} are allowed")
+            else:
+                partition = row.bucket % partitions
+                builders[partition].add(rest)
+                chains[partition] = sha256(chains[partition] + event_ref + digest).digest()
+                counts[partition] += 1
+                chunk.last_published = last = row
+                continue
+            if self._policy(row.event_type) == "halt":
+                chunk.halt = bad
+                break
+            self._bury(bad, chunk)
+            last = row
+        return chunk.framed(builders, None if last is None else last.id)
 
-    def _record(self, row: OutboxRow, wire: Wire) -> Outgoing:
-        return Outgoing(
-            topic=self._topic,
-            partition=self._layout.partition_of(row.bucket),
-            key=str(row.tree_id).encode(),
-            value=wire.prefix + row.datum,
-            headers=self._headers(row, wire),
+    def _rest(self, row: OutboxRow, head: _Head, tree: _Tree) -> bytes:
+        """Return key, value and headers: CloudEvents 1.0, binary mode over Kafka, plus digest and trace."""
+        datum, prefix, trace = row.datum, head.prefix, row.traceparent
+        parts = (
+            tree.key,
+            length_of(len(prefix) + len(datum)),
+            prefix,
+            datum,
+            head.plain if trace is None else head.traced,
+            row.ref_text,
+            _TIME,
+            self._time(row.occurred_us),
+            _DIGEST,
+            row.payload_digest.hex().encode(),
         )
+        return b"".join(parts if trace is None else (*parts, _TRACE, field(trace.encode())))
 
-    def _headers(self, row: OutboxRow, wire: Wire) -> Headers:
-        """CloudEvents 1.0, binary mode over Kafka, plus the digest and the trace."""
-        headers: list[tuple[str, bytes]] = [
-            ("ce_specversion", b"1.0"),
-            ("ce_id", str(row.event_ref).encode()),
-            ("ce_type", row.event_type.encode()),
-            ("ce_source", self._source),
-            ("ce_time", row.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()),
-            ("ce_dataschema", wire.dataschema.encode()),
-            ("content-type", b"application/avro"),
-            ("iu_digest", row.payload_digest.hex().encode()),
-        ]
-        if (trace := row.headers.get("traceparent")) is not None:
-            headers.append(("traceparent", trace.encode()))
-        return tuple(headers)
+    def _time(self, occurred_us: int) -> bytes:
+        """Return ce_time. Events come in runs of the same second, which is written out once."""
+        second, micros = divmod(occurred_us, 1_000_000)
+        known, text = self._second
+        if second != known:
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
+            self._second = (second, text)
+        return b"%b%06dZ" % (text, micros)
+
+    def _head(self, event_type: str, schema_version: int) -> _Head | None:
+        known = self._heads.get((event_type, schema_version))
+        return known if known is not None else self._new_head(event_type, schema_version)
+
+    def _new_head(self, event_type: str, schema_version: int) -> _Head | None:
+        wire = self._contracts.wire(event_type, schema_version)
+        if wire is None:
+            return None
+        shared = (
+            header("ce_specversion", b"1.0")
+            + header("ce_type", event_type.encode())
+            + header("ce_source", self._source)
+            + header("ce_dataschema", wire.dataschema.encode())
+            + header("content-type", b"application/avro")
+            + _ID
+        )
+        plain, traced = length_of(_HEADERS) + shared, length_of(_HEADERS + 1) + shared
+        made = self._heads[event_type, schema_version] = _Head(wire.prefix, plain, traced)
+        return made
+
+    def _tree(self, text: bytes) -> _Tree:
+        if (known := self._trees.get(text)) is not None:
+            return known
+        if len(self._trees) >= _TREES_MAX:
+            self._trees.clear()
+        made = self._trees[text] = _Tree(UUID(text.decode()).bytes, field(text))
+        return made
+
+    @staticmethod
+    def _fault(row: OutboxRow, head: _Head | None) -> BadRow:
+        if head is None:
+            known = f"{row.event_type} version {row.schema_version} is not a released contract"
+            return BadRow(row, BadReason.UNKNOWN_TYPE, known)
+        if sha256(row.datum).digest() != row.payload_digest:
+            return BadRow(row, BadReason.DIGEST_MISMATCH, "its datum does not have the digest of the row")
+        return BadRow(row, BadReason.CONTRACT_VIOLATION, "its datum does not begin with this event and tree")
+
+    def _bury(self, bad: BadRow, chunk: "_Chunk") -> None:
+        row, policy = bad.row, self._policy(bad.row.event_type)
+        letter = DeadLetter(
+            outbox_id=row.id,
+            event_ref=UUID(bytes=row.event_ref),
+            event_type=row.event_type,
+            schema_version=row.schema_version,
+            tree_id=row.tree_id,
+            aggregate_version=row.tree_version,
+            incarnation=row.incarnation,
+            occurred_at=datetime.fromtimestamp(row.occurred_us / 1_000_000, UTC),
+            datum=row.datum,
+            payload_digest=row.payload_digest,
+            reason=bad.reason.value,
+            detail=bad.detail,
+            policy=policy,
+        )
+        partition = self._layout.partition_of(row.bucket)
+        chunk.letters += dead_letters.records(letter, self._letters_topic, partition)
+        chunk.dead += 1
+        if policy == "block_tree":
+            chunk.waits_from[row.tree_text] = row.tree_version
 
 
-def _size(record: Outgoing) -> int:
-    size = _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
-    return size + sum(len(name.encode()) + len(value) for name, value in record.headers)
+class _Chunk:
+    """The state of one call of `frame`, kept apart from the framer, which several chunks share."""
+
+    def __init__(self, before: Cursor) -> None:
+        self.before = before
+        parts = range(before.layout.partitions)
+        self.chains = [before.digests.get(part, Digest()).chain for part in parts]
+        self.counts = [before.digests.get(part, Digest()).count for part in parts]
+        self.waits_from = {str(tree).encode(): version for tree, version in before.blocked.items()}
+        self.letters: list[Outgoing] = []
+        self.dead = self.waiting = 0
+        self.last_published: OutboxRow | None = None
+        self.halt: BadRow | None = None
+
+    def framed(self, builders: Sequence[SectionBuilder], last_id: int | None) -> Framed:
+        digests = {
+            part: Digest(count, chain)
+            for part, (count, chain) in enumerate(zip(self.counts, self.chains, strict=True))
+            if count
+        }
+        highest, last = self.before.highest, self.last_published
+        if last is not None and (highest is None or last.id > highest.id):
+            highest = Highest(last.id, UUID(bytes=last.event_ref))
+        before = sum(digest.count for digest in self.before.digests.values())
+        return Framed(
+            sections=[section for builder in builders for section in builder.close()],
+            letters=self.letters,
+            published=sum(self.counts) - before,
+            dead=self.dead,
+            waiting=self.waiting,
+            last_id=last_id,
+            digests=digests,
+            highest=highest,
+            blocked={UUID(tree.decode()): version for tree, version in self.waits_from.items()},
+            halt=self.halt,
+        )

@@ -27,18 +27,20 @@ _WINDOW: Final = f"""
            AND pg_visible_in_snapshot(w.xid, %(window)s::pg_snapshot)
     )
 """
-_COLUMNS: Final = """
-    o.id, o.event_ref, o.event_type, o.schema_version, o.aggregate_id, o.bucket,
-    o.datum, o.payload_digest, o.headers, o.occurred_at
+# In the order of `OutboxRow`. What goes on the wire as text is written out by the server.
+COLUMNS: Final = """
+    o.id, uuid_send(o.event_ref), convert_to(o.event_ref::text, 'UTF8'), o.event_type, o.schema_version,
+    convert_to(o.aggregate_id::text, 'UTF8'), o.aggregate_version, o.incarnation, o.bucket,
+    o.datum, o.payload_digest, o.headers ->> 'traceparent', timestamptz_send(o.occurred_at)
 """
 TAIL: Final = f"""{_WINDOW}
-    SELECT {_COLUMNS}
+    SELECT {COLUMNS}
       FROM (SELECT fresh.id FROM fresh ORDER BY fresh.id LIMIT %(rows_max)s) AS chunk
       JOIN public.event_outbox AS o ON o.id = chunk.id
      ORDER BY o.id
 """
 SCAN: Final = f"""
-    SELECT {_COLUMNS}
+    SELECT {COLUMNS}
       FROM public.event_outbox AS o
      WHERE o.id > %(above)s
        AND (o.xid >= %(settled_xmax)s::xid8 OR o.xid = ANY (%(settled_xip)s::xid8[]))

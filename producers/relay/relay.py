@@ -1,15 +1,21 @@
 """The relay of one shard: one step takes what is committed and not published, and publishes it.
 
-Each step is: snapshot → rows of the window → frame → one Kafka transaction with the events and
-the cursor that says so. The cursor in memory moves only after the commit is acknowledged; a
-step that fails leaves a relay that must be thrown away, because only the topic knows whether
-its last transaction was committed. Nothing is written to the database, ever.
+Each step is: snapshot → rows of the window → frame → one Kafka transaction with the events, the
+dead letters, and the cursor that says so. While there is a backlog the next chunk is read and
+framed, in a thread, while this one is being committed; it builds on a cursor that is not committed
+yet, and is thrown away with everything else if that commit fails.
+
+The cursor counts as ours only after the commit is acknowledged; a step that fails leaves a relay
+that must be thrown away, because only the topic knows whether its last transaction was committed.
+Nothing is written to the database, ever.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from uuid import UUID
 
 from iu_core.bus.names import BusNames
 from iu_core.bus.ports import Outgoing, Topic, TopicReader, TransactionalPublisher
@@ -17,27 +23,49 @@ from iu_core.errors import Misconfigured, Terminal
 from iu_core.telemetry import get_logger
 from producers.relay import cursor as cursors
 from producers.relay import recovery
-from producers.relay.cursor import Cursor, Layout, Published
-from producers.relay.framing import BadRow, Framer
+from producers.relay.cursor import Cursor, Layout
+from producers.relay.framing import BadRow, Framed, Framer
 from producers.relay.outbox import Extent, Identity, OutboxReader, OutboxRow, Plan
+from producers.relay.sizing import TransactionSizer
 from producers.relay.snapshot import BEGINNING, Position, Snapshot
 
 log = get_logger(__name__)
 
-# SCAN reads every row between the first and the last id; above this share of strangers TAIL is better.
-_SCAN_WASTE_MAX: Final = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step did. `drained` is false while more is known to be waiting."""
+    """What one step did: events published, rows that became dead letters, rows whose tree waits.
+
+    `drained` is false while more is known to be waiting.
+    """
 
     published: int
     drained: bool
+    dead: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Rows read and framed. `cursor` is the one to be committed with them, or, where nothing is to be
+    published, the one before with the position moved."""
+
+    cursor: Cursor
+    plan: Plan
+    framed: Framed | None
+    rows: int
+    asked: int
+    drained: bool
+    more: bool
+    began_s: float
 
 
 class Relay:
-    """Publishes one shard; single-threaded. Build, `start` once, `step` until it raises or you stop."""
+    """Publishes one shard; called from one thread. Build, `start` once, `step` until it raises or you stop.
+
+    `read_ahead` reads the next chunk in a thread of its own; `close` ends that before the outbox
+    is closed. `observe` is told the name of each stage as it begins; tests die there.
+    """
 
     def __init__(
         self,
@@ -49,10 +77,13 @@ class Relay:
         names: BusNames,
         topic: Topic,
         layout: Layout,
-        rows_max: int,
+        sizer: TransactionSizer,
         recovery_timeout_s: float,
         relay_version: str,
         now: Callable[[], datetime],
+        clock_s: Callable[[], float] = time.monotonic,
+        read_ahead: bool = True,
+        observe: Callable[[str], None] = lambda _stage: None,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
@@ -61,18 +92,26 @@ class Relay:
         self._names = names
         self._topic = topic
         self._layout = layout
-        self._rows_max = rows_max
+        self._sizer = sizer
         self._recovery_timeout_s = recovery_timeout_s
         self._relay_version = relay_version
         self._now = now
-        self._plan = Plan.TAIL
+        self._clock_s = clock_s
+        self._observe = observe
         self._cursor: Cursor | None = None
-        self._position = Position()
+        self._plan = Plan.TAIL
+        self._reading = ThreadPoolExecutor(1, "relay-reading") if read_ahead else None
+        self._ahead: Future[_Chunk] | None = None
 
     @property
     def position(self) -> Position:
         """How far this relay is; ahead of the cursor on the topic by empty windows only."""
-        return self._position
+        return self._started().position
+
+    @property
+    def blocked(self) -> Mapping[UUID, int]:
+        """The trees that wait, and the version each waits from."""
+        return self._started().blocked
 
     def start(self) -> Cursor:
         """Take the shard over: fence, find the cursor, check it. Returns where publishing starts.
@@ -94,53 +133,94 @@ class Relay:
             if identity.origin.timeline > found.origin.timeline:
                 log.info("failover", timeline=identity.origin.timeline, was=found.origin.timeline)
             cursor = replace(found, origin=identity.origin, relay_version=self._relay_version)
-        self._cursor, self._position = cursor, cursor.position
-        self._plan = self._first_plan(cursor.position)
+        self._cursor, self._plan = cursor, self._first_plan(cursor.position)
         return cursor
 
     def step(self) -> Step:
-        """Publish at most `rows_max` rows in one transaction.
+        """Publish one chunk in one transaction.
 
-        Raises `Terminal` when the next row cannot be published (the rows before it are), and
-        whatever the publisher and the outbox raise; after a raise this relay is spent.
+        Raises `Terminal` when the next row cannot be published and its policy is to halt (the rows
+        before it are published), and whatever the publisher and the outbox raise; after a raise this
+        relay is spent.
         """
-        position, lsn = self._position, None
+        self._observe("reading")
+        chunk = self._next_chunk()
+        framed = chunk.framed
+        if framed is None:
+            self._cursor, self._plan = chunk.cursor, chunk.plan
+            return Step(0, drained=True)
+        if framed.halt is not None and not framed.writes:
+            raise _halt(framed.halt)
+        if chunk.more:
+            self._read_ahead(chunk)
+        if framed.writes:
+            self._observe("publishing")
+            self._publisher.publish([*framed.sections, *framed.letters, self._note(chunk.cursor)])
+            self._observe("published")
+            if chunk.more:
+                self._sizer.note(chunk.asked, self._clock_s() - chunk.began_s)
+        self._cursor, self._plan = chunk.cursor, chunk.plan
+        return Step(framed.published, chunk.drained, framed.dead, framed.waiting)
+
+    def close(self) -> None:
+        """End reading ahead; what was read is dropped. Idempotent."""
+        if self._reading is not None:
+            self._reading.shutdown(wait=True, cancel_futures=True)
+
+    def _next_chunk(self) -> _Chunk:
+        ahead, self._ahead = self._ahead, None
+        return self._read(self._started(), self._plan, self._sizer.rows) if ahead is None else ahead.result()
+
+    def _read_ahead(self, chunk: _Chunk) -> None:
+        if self._reading is not None:
+            self._ahead = self._reading.submit(self._read, chunk.cursor, chunk.plan, self._sizer.rows)
+
+    def _read(self, before: Cursor, plan: Plan, rows_max: int) -> _Chunk:
+        """Read and frame what follows `before`, which need not be committed yet."""
+        began_s, position, origin = self._clock_s(), before.position, before.origin
         fresh = position.window is None
         if fresh:
             now, lsn = self._outbox.snapshot()
             if now == position.settled:
-                return Step(0, drained=True)
-            position = self._open(position, now)
-        rows = self._outbox.rows(position, self._plan, self._rows_max)
-        framed = self._framer.frame(rows)
-        if framed.bad is not None and not framed.events:
-            raise _halt(framed.bad)
-        through = framed.bad is None and len(rows) < self._rows_max
-        if framed.events:
+                return _Chunk(before, plan, None, 0, rows_max, drained=True, more=False, began_s=began_s)
+            position, origin = self._open(position, now), replace(origin, lsn=lsn)
+        rows = self._outbox.rows(position, plan, rows_max)
+        framed = self._framer.frame(rows, before)
+        through = framed.halt is None and len(rows) < rows_max
+        if framed.last_id is not None:
             position = position.advanced(framed.last_id)
         if through:
             position = position.closed()
-        if framed.events:
-            self._publish(framed.records, framed.events, position, lsn)
-        self._position = position
-        self._plan = self._next_plan(position, rows)
-        # The rest of an older window says nothing about what was committed after it.
-        return Step(len(framed.events), drained=fresh and through and not framed.events)
+        if framed.writes:
+            cursor = before.after(
+                digests=framed.digests,
+                highest=framed.highest,
+                blocked=framed.blocked,
+                position=position,
+                origin=origin,
+                at=self._now(),
+            )
+        else:
+            cursor = replace(before, position=position)
+        return _Chunk(
+            cursor,
+            self._next_plan(position, plan, rows, rows_max),
+            framed,
+            len(rows),
+            rows_max,
+            # The rest of an older window says nothing about what was committed after it.
+            drained=fresh and through and not rows,
+            more=not through,
+            began_s=began_s,
+        )
 
-    def _publish(
-        self, records: Sequence[Outgoing], events: Sequence[Published], position: Position, lsn: str | None
-    ) -> None:
-        before = self._started()
-        origin = before.origin if lsn is None else replace(before.origin, lsn=lsn)
-        after = before.after(events, position, origin, self._now())
-        note = Outgoing(
+    def _note(self, cursor: Cursor) -> Outgoing:
+        return Outgoing(
             topic=self._names.cursor,
             partition=self._layout.shard,
             key=cursors.key(self._layout),
-            value=cursors.encode(after),
+            value=cursors.encode(cursor),
         )
-        self._publisher.publish([*records, note])
-        self._cursor = after
 
     def _started(self) -> Cursor:
         if self._cursor is None:
@@ -179,26 +259,32 @@ class Relay:
     def _first_plan(position: Position) -> Plan:
         return Plan.SCAN if position.settled == BEGINNING else Plan.TAIL
 
-    def _next_plan(self, position: Position, rows: Sequence[OutboxRow]) -> Plan:
+    def _next_plan(self, position: Position, plan: Plan, rows: Sequence[OutboxRow], rows_max: int) -> Plan:
         """TAIL, unless a full chunk showed that the window is long and its rows lie together."""
         if position.window is None:
             return Plan.TAIL
-        if self._plan is Plan.SCAN or len(rows) < self._rows_max:
-            return self._plan
-        return choose_plan(self._outbox.extent(position), self._rows_max)
+        if plan is Plan.SCAN or len(rows) < rows_max:
+            return plan
+        return choose_plan(self._outbox.extent(position), rows_max)
 
 
 def choose_plan(extent: Extent, rows_max: int) -> Plan:
-    """Return the cheaper plan for the rest of a window."""
+    """Return the cheaper plan for the rest of a window.
+
+    SCAN passes every row between the first and the last id once. TAIL collects all ids of the
+    window anew for each chunk.
+    """
     span = extent.last_id - extent.first_id + 1
-    dense = extent.rows > rows_max and span <= _SCAN_WASTE_MAX * extent.rows
-    return Plan.SCAN if dense else Plan.TAIL
+    chunks = extent.rows / rows_max
+    return Plan.SCAN if chunks > 1 and span <= chunks * extent.rows else Plan.TAIL
 
 
 def _halt(bad: BadRow) -> Terminal:
     row = bad.row
+    event = f"event {row.ref_text.decode()}, {row.event_type} version {row.schema_version}"
     return Terminal(
-        f"outbox row {row.id} cannot be published: {bad.reason}",
-        why=f"event {row.event_ref}, {row.event_type} version {row.schema_version}, tree {row.tree_id}",
-        remedy="every row before it is published, none after it; release its contract, then start the relay",
+        f"outbox row {row.id} cannot be published: {bad.detail}",
+        why=f"{event}, tree {row.tree_id}; the policy of its event type is to halt",
+        remedy="every row before it is published, none after it; release its contract and start the relay, "
+        "or let its tree alone wait: IU_RELAY__BAD_ROWS=block_tree",
     )

@@ -37,6 +37,7 @@ from producers.relay.framing import Contracts, Framer
 from producers.relay.lock import ShardLock
 from producers.relay.outbox import PostgresOutbox
 from producers.relay.relay import Relay
+from producers.relay.sizing import TransactionSizer
 
 log = get_logger(__name__)
 
@@ -164,25 +165,33 @@ class RelayService:
         transactional_id = self._names.transactional_id(settings.relay.cluster, layout.shard)
         publisher = KafkaPublisher(settings, transactional_id, watchdog)
         opened.callback(publisher.close)
-        return Relay(
+        relay = Relay(
             outbox=outbox,
             publisher=publisher,
             reader=reader,
             framer=Framer(
                 self._contracts,
                 topic=topic.name,
+                letters_topic=self._names.relay_dead_letters,
                 layout=layout,
                 source=f"iu-core/{settings.relay.cluster}",
                 record_bytes_max=topics.RECORD_BYTES_MAX,
+                policy=lambda event_type: settings.relay.bad_rows_by_type.get(
+                    event_type, settings.relay.bad_rows
+                ),
             ),
             names=self._names,
             topic=topic,
             layout=layout,
-            rows_max=settings.relay.rows_max,
+            sizer=TransactionSizer(
+                target_s=settings.relay.transaction_target_ms / 1_000, rows_max=settings.relay.rows_max
+            ),
             recovery_timeout_s=settings.relay.watchdog_ms / 2_000,
             relay_version=__version__,
             now=lambda: datetime.now(UTC),
         )
+        opened.callback(relay.close)
+        return relay
 
     def _publish(self, relay: Relay, lock: ShardLock, stop: threading.Event) -> bool:
         """Step until `stop`, or until a command wants the shard: then return false.

@@ -30,7 +30,7 @@ from iu_core.bus.kafka_admin import KafkaAdmin
 from iu_core.bus.kafka_publisher import KafkaPublisher
 from iu_core.bus.kafka_reader import KafkaTopicReader
 from iu_core.bus.names import BusNames
-from iu_core.bus.ports import Outgoing, TransactionalPublisher
+from iu_core.bus.ports import Outgoing, RecordSection, TransactionalPublisher
 from iu_core.bus.watchdog import Watchdog
 from iu_core.database import Role
 from iu_core.errors import Fenced, Misconfigured, Retryable
@@ -41,6 +41,7 @@ from producers.relay.cursor import Layout
 from producers.relay.framing import Framer
 from producers.relay.outbox import OutboxRow, Plan, PostgresOutbox
 from producers.relay.relay import Relay
+from producers.relay.sizing import TransactionSizer
 from producers.relay.snapshot import Position
 from schemas.catalog import Catalog
 from tests.integration.relay.held_topic import bus_settings, chain_faults
@@ -69,7 +70,7 @@ class Stage:
         opened.callback(self._watchdog.close)
         self._admin = KafkaAdmin(settings, "tests")
         opened.callback(self._admin.close)
-        opened.callback(lambda: self.lose(self.names.events, self.names.cursor))
+        opened.callback(lambda: self.lose(*self.names.relay_topics))
 
     def lose(self, *topics: str) -> None:
         """Delete topics."""
@@ -109,6 +110,7 @@ class Stage:
             framer=Framer(
                 BundledContracts(Catalog.bundled(), BusNames().events),
                 topic=topic.name,
+                letters_topic=self.names.relay_dead_letters,
                 layout=LAYOUT,
                 source="tests",
                 record_bytes_max=topics.RECORD_BYTES_MAX,
@@ -116,10 +118,11 @@ class Stage:
             names=self.names,
             topic=topic,
             layout=LAYOUT,
-            rows_max=100,
+            sizer=TransactionSizer(target_s=1, rows_max=100),
             recovery_timeout_s=10,
             relay_version="tests",
             now=lambda: datetime.now(UTC),
+            read_ahead=False,
         )
         relay.start()
         return relay
@@ -178,10 +181,7 @@ class ReadsBelowXmin(PostgresOutbox):
 def _renumbered(rows: list[OutboxRow]) -> list[OutboxRow]:
     """The relay refuses ids that do not ascend; what is planted here is the order, not the ids."""
     ids = sorted(row.id for row in rows)
-    return [
-        OutboxRow(number, *(getattr(row, name) for name in OutboxRow.__slots__[1:]))
-        for number, row in zip(ids, rows, strict=True)
-    ]
+    return [row._replace(id=number) for number, row in zip(ids, rows, strict=True)]
 
 
 @pytest.mark.parametrize(("outbox", "faults"), [(PostgresOutbox, set()), (ReadsById, {"lost"})])
@@ -266,7 +266,7 @@ class CursorApart:
     def open(self) -> None:
         self._inner.open()
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
         parts = [list(records[:-1]), list(records[-1:])]
         first, second = reversed(parts) if self._cursor_first else parts
         self._inner.publish(first)
@@ -301,7 +301,7 @@ class DiesBeforeCommit:
     def open(self) -> None:
         self._inner.open()
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
         producer = self._inner._producer
         producer.commit_transaction = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
         self._inner.publish(records)

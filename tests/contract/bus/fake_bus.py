@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from iu_core.bus.ports import Outgoing, Record, Topic
+from iu_core.bus.ports import Outgoing, Record, RecordSection, Topic
+from iu_core.bus.record_format import records_of, sections
 from iu_core.errors import Fenced, Misconfigured, Retryable, Terminal
 
 Crash = Literal["before the send", "before the commit", "after the commit"]
@@ -54,9 +55,9 @@ class FakeBroker:
         self.epochs[transactional_id] = self.epochs.get(transactional_id, 0) + 1
         return self.epochs[transactional_id]
 
-    def append(self, transactional_id: str, records: Sequence[Outgoing]) -> None:
+    def append(self, transactional_id: str, records: Sequence[Outgoing | RecordSection]) -> None:
         transaction = self.open.setdefault(transactional_id, _Transaction())
-        for record in records:
+        for record in (record for section in sections(records) for record in records_of(section)):
             log = self.log(record.topic).partitions[record.partition]
             transaction.places.add((record.topic, record.partition))
             at = (record.topic, record.partition, len(log), self.clock_ms)
@@ -82,7 +83,7 @@ class FakePublisher:
         if self._epoch is None:
             self._epoch = self._broker.begin(self._id)
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
         if self._epoch is None:
             raise Retryable("this publisher is spent")
         if self._epoch != self._broker.epochs[self._id]:

@@ -1,4 +1,5 @@
-"""What publisher, reader and admin promise, asked of the fake and of a real broker alike.
+"""What publisher, reader and admin promise, asked of the fake and of a real broker alike; of the
+broker by both paths that records can take through the client, framed batches and plain `send`.
 
 A scenario knows the ports only. Two things it needs from behind them: a producer that dies
 with its transaction open, and a topic that is deleted. What this suite does not prove: the
@@ -9,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pytest
 from kafka import KafkaProducer
@@ -19,9 +20,10 @@ from iu_core.bus.kafka_client import producer_options
 from iu_core.bus.kafka_publisher import KafkaPublisher
 from iu_core.bus.kafka_reader import KafkaTopicReader
 from iu_core.bus.ports import BusAdmin, Outgoing, TopicReader, TransactionalPublisher
+from iu_core.bus.record_format import sections
 from iu_core.bus.watchdog import Watchdog
 from iu_core.errors import Fenced, Retryable, Terminal
-from iu_core.settings import Settings
+from iu_core.settings import RelaySettings, Settings
 from tests.contract.bus.fake_bus import FakeAdmin, FakeBroker, FakePublisher, FakeReader
 
 PARTITIONS = 2
@@ -68,8 +70,8 @@ def fake_bus(prefix: str) -> Bus:
     return Bus(prefix, FakeAdmin(broker), FakeReader(broker), lambda name: FakePublisher(broker, name), die)
 
 
-def kafka_bus(prefix: str, bootstrap: str, opened: ExitStack) -> Bus:
-    settings = Settings(kafka_bootstrap_servers=bootstrap)
+def kafka_bus(prefix: str, bootstrap: str, path: Literal["auto", "send"], opened: ExitStack) -> Bus:
+    settings = Settings(kafka_bootstrap_servers=bootstrap, relay=RelaySettings(batch_path=path))
     watchdog = Watchdog(30)
     opened.callback(watchdog.close)
     admin, reader = (
@@ -97,14 +99,15 @@ def kafka_bus(prefix: str, bootstrap: str, opened: ExitStack) -> Bus:
     return Bus(prefix, admin, reader, new_publisher, die)
 
 
-@pytest.fixture(params=["fake", "kafka"])
+@pytest.fixture(params=["fake", "kafka, batches", "kafka, send"])
 def bus(request: pytest.FixtureRequest) -> Iterator[Bus]:
     prefix = f"contract.{uuid.uuid4().hex[:8]}."
     with ExitStack() as opened:
         if request.param == "fake":
             yield fake_bus(prefix)
             return
-        made = kafka_bus(prefix, request.getfixturevalue("kafka_bootstrap"), opened)
+        path: Literal["auto", "send"] = "send" if request.param == "kafka, send" else "auto"
+        made = kafka_bus(prefix, request.getfixturevalue("kafka_bootstrap"), path, opened)
         yield made
         made.admin.delete(made.made)
 
@@ -138,6 +141,25 @@ def test_one_transaction_spans_topics_and_partitions(bus: Bus) -> None:
         publisher.publish([one(events, b"%d" % number, number % 2), one(cursor, b"c%d" % number)])
     assert (bus.values(events, 0), bus.values(events, 1)) == ([b"0", b"2"], [b"1"])
     assert bus.values(cursor) == [b"c0", b"c1", b"c2"]
+
+
+def test_framed_records_and_single_ones_keep_the_order_given(bus: Bus) -> None:
+    topic = bus.topic()
+    framed = sections([one(topic, b"2"), one(topic, b"3"), one(topic, b"b", 1)])
+    bus.opened().publish([one(topic, b"1"), *framed, one(topic, b"4"), one(topic, b"c", 1)])
+    assert (bus.values(topic, 0), bus.values(topic, 1)) == ([b"1", b"2", b"3", b"4"], [b"b", b"c"])
+
+
+def test_a_transaction_of_many_sections_is_read_back_whole_and_in_order(bus: Bus) -> None:
+    """More bytes than one request or one section holds, over several transactions."""
+    topic, publisher = bus.topic(), bus.opened()
+    values = [b"%d " % number * 400 for number in range(3_000)]
+    assert len(sections([one(topic, value) for value in values])) > 5
+    for start in (0, 1_000, 2_000):
+        chunk = values[start : start + 1_000]
+        publisher.publish([one(topic, value, number % 2) for number, value in enumerate(chunk)])
+    assert bus.values(topic, 0) == values[0::2]
+    assert bus.values(topic, 1) == values[1::2]
 
 
 def test_an_empty_batch_leaves_no_trace(bus: Bus) -> None:

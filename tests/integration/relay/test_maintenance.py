@@ -37,7 +37,7 @@ def settings(kafka_bootstrap: str, bus_prefix: str) -> Iterator[Settings]:
     made = bus_settings(kafka_bootstrap, bus_prefix)
     yield made
     admin, names = KafkaAdmin(made, "tests"), BusNames(bus_prefix)
-    admin.delete([names.events, names.cursor])
+    admin.delete(list(names.relay_topics))
     admin.close()
 
 

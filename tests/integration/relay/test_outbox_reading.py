@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
@@ -128,12 +129,19 @@ def test_a_row_is_read_whole(migrated_url_each: str, outbox: PostgresOutbox) -> 
     (row,) = outbox.rows(Position().opened(outbox.snapshot()[0]), Plan.TAIL, 10)
     with session(migrated_url_each) as onlooker:
         stored = onlooker.execute(
-            "SELECT id, event_ref, event_type, schema_version, aggregate_id, bucket, datum,"
-            " payload_digest, headers, occurred_at FROM event_outbox"
+            "SELECT id, event_ref, event_type, schema_version, aggregate_id, aggregate_version, incarnation,"
+            " bucket, datum, payload_digest, occurred_at FROM event_outbox"
         ).fetchone()
     assert stored is not None
-    assert row == OutboxRow(*stored)
-    assert row.headers == {"traceparent": "00-ab-cd-01"}
+    ref, tree, occurred_at = stored[1], stored[4], stored[10]
+    assert (row.id, row.event_type, row.schema_version) == (stored[0], stored[2], stored[3])
+    assert (row.event_ref, row.ref_text) == (ref.bytes, str(ref).encode())
+    assert (row.tree_id, row.tree_text) == (tree, str(tree).encode())
+    assert (row.tree_version, row.incarnation, row.bucket) == stored[5:8]
+    assert (row.datum, row.payload_digest) == stored[8:10]
+    assert datetime.fromtimestamp(row.occurred_us / 1_000_000, UTC) == occurred_at
+    assert row.occurred_us % 1_000_000 == occurred_at.microsecond
+    assert row.traceparent == "00-ab-cd-01"
     assert isinstance(row.datum, bytes)
 
 

@@ -82,7 +82,7 @@ def stage(migrated_url: str, kafka_bootstrap: str, bus_prefix: str) -> Iterator[
     made = Stage(migrated_url, settings, relay_environment(migrated_url, kafka_bootstrap, bus_prefix))
     yield made
     admin = KafkaAdmin(settings, "tests")
-    admin.delete([made.names.events, made.names.cursor])
+    admin.delete(list(made.names.relay_topics))
     admin.close()
 
 

@@ -17,6 +17,8 @@ from producers.relay.outbox import Extent, Identity, OutboxRow, Pending, Plan
 from producers.relay.snapshot import Position, Snapshot
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+# As PostgreSQL sends it: microseconds since 2000-01-01, eight bytes.
+EPOCH_US = (9_497 * 86_400 * 1_000_000).to_bytes(8, "big")
 
 
 @dataclass
@@ -113,20 +115,29 @@ def event_ref(row: Row) -> UUID:
     return UUID(int=10**6 * (1 + row.life) + row.id)
 
 
-def outbox_row(row: Row, event_type: str = "structure_reparented", datum: bytes | None = None) -> OutboxRow:
+def envelope(ref: UUID, tree: UUID, rest: bytes = b"") -> bytes:
+    """Return a datum that begins as every contract does: event_ref, occurred_at, tree_id."""
+    return ref.bytes + b"\x80\x80\xb0\xa8\xe3\x8a\xc6\x06" + tree.bytes + rest
+
+
+def outbox_row(row: Row, event_type: str = "structure_reparented") -> OutboxRow:
     """Return the row as the relay reads it; its datum says tree and version."""
-    datum = b"%d:%d" % (row.tree, row.version) if datum is None else datum
+    ref, tree = event_ref(row), tree_id(row.tree)
+    datum = envelope(ref, tree, b"%d:%d" % (row.tree, row.version))
     return OutboxRow(
         id=row.id,
-        event_ref=event_ref(row),
+        event_ref=ref.bytes,
+        ref_text=str(ref).encode(),
         event_type=event_type,
         schema_version=1,
-        tree_id=tree_id(row.tree),
+        tree_text=str(tree).encode(),
+        tree_version=row.version,
+        incarnation=1,
         bucket=row.tree,
         datum=datum,
         payload_digest=hashlib.sha256(datum).digest(),
-        headers={},
-        occurred_at=EPOCH,
+        traceparent=None,
+        occurred_at=EPOCH_US,
     )
 
 

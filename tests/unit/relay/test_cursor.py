@@ -17,7 +17,6 @@ from producers.relay.cursor import (
     Highest,
     Layout,
     Origin,
-    Published,
     decode,
     encode,
     key,
@@ -79,26 +78,29 @@ def test_a_shard_has_a_key_of_its_own_for_compaction() -> None:
     assert key(Layout(4, 2, 1, epoch=1)) == key(Layout(4, 2, 1, epoch=2))
 
 
-def test_the_next_cursor_counts_chains_and_keeps_the_highest_id() -> None:
-    events = [
-        Published(9, UUID(int=109), 0, b"\1" * 32),
-        Published(8, UUID(int=108), 1, b"\2" * 32),
-        Published(6, UUID(int=106), 0, b"\3" * 32),
-    ]
-    after = CURSOR.after(events, Position(), ORIGIN, AT)
-    assert after.sequence == 42
-    assert after.highest == Highest(9, UUID(int=109))
-    assert {partition: digest.count for partition, digest in after.digests.items()} == {0: 4, 1: 1, 3: 0}
-    by_hand = bytes(range(32))
-    for event in (events[0], events[2]):
-        by_hand = hashlib.sha256(by_hand + event.event_ref.bytes + event.payload_digest).digest()
-    assert after.digests[0].chain == by_hand
+def test_a_digest_counts_and_chains_by_hand() -> None:
+    by_hand = hashlib.sha256(bytes(32) + UUID(int=109).bytes + b"\1" * 32).digest()
+    assert Digest().extended(UUID(int=109), b"\1" * 32) == Digest(1, by_hand)
+
+
+def test_the_next_cursor_is_one_transaction_on_and_keeps_where_it_comes_from() -> None:
+    digests, blocked = {0: Digest(4, b"\1" * 32)}, {UUID(int=3): 7}
+    after = CURSOR.after(
+        digests=digests,
+        highest=Highest(9, UUID(int=109)),
+        blocked=blocked,
+        position=Position(),
+        origin=ORIGIN,
+        at=AT,
+    )
+    assert (after.sequence, after.digests, after.blocked) == (42, digests, blocked)
+    assert (after.highest, after.position) == (Highest(9, UUID(int=109)), Position())
+    assert (after.layout, after.topic_id, after.incarnation) == (
+        CURSOR.layout,
+        CURSOR.topic_id,
+        CURSOR.incarnation,
+    )
     assert CURSOR.digests[0].count == 2  # the old cursor is untouched
-
-
-def test_late_rows_with_small_ids_leave_the_highest_as_it_is() -> None:
-    after = CURSOR.after([Published(5, UUID(int=105), 0, bytes(32))], Position(), ORIGIN, AT)
-    assert after.highest == CURSOR.highest
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import cycle
 from typing import get_args
+from uuid import UUID
 
 import pytest
 
 from iu_core.bus.names import BusNames
-from iu_core.bus.ports import Outgoing, Topic, TransactionalPublisher
+from iu_core.bus.ports import Outgoing, RecordSection, Topic, TransactionalPublisher
 from iu_core.errors import Fenced, Misconfigured, Retryable, Terminal
-from producers.relay import topics
+from iu_core.settings import BadRowPolicy
+from producers.relay import dead_letters, topics
 from producers.relay.cursor import Cursor, Layout, decode
 from producers.relay.framing import Framer, Wire
 from producers.relay.outbox import Extent, Plan
 from producers.relay.relay import Relay, choose_plan
+from producers.relay.sizing import TransactionSizer
 from tests.chaos.chain_checker import Row as CheckedRow
 from tests.chaos.chain_checker import check
 from tests.contract.bus.fake_bus import Crash, FakeAdmin, FakeBroker, FakePublisher, FakeReader
@@ -38,12 +41,14 @@ class AnyContract:
 class Scene:
     """A database, a broker, and as many relays after each other as a test wants."""
 
-    def __init__(self, seed: int = 1, rows_max: int = 3) -> None:
+    def __init__(self, seed: int = 1, rows_max: int = 3, *, read_ahead: bool = False) -> None:
         self.database = Database(seed)
         self.outbox = ModelOutbox(self.database)
         self.broker = FakeBroker()
         self.reader = FakeReader(self.broker)
         self.rows_max = rows_max
+        self.read_ahead = read_ahead
+        self.policy: BadRowPolicy = "block_tree"
         self.topic: Topic = topics.ensure(FakeAdmin(self.broker), NAMES, LAYOUT)
 
     def write(self, steps: int) -> None:
@@ -59,15 +64,23 @@ class Scene:
             publisher=publisher or self.publisher(),
             reader=self.reader,
             framer=Framer(
-                AnyContract(), topic=self.topic.name, layout=LAYOUT, source="test", record_bytes_max=10_000
+                AnyContract(),
+                topic=self.topic.name,
+                letters_topic=NAMES.relay_dead_letters,
+                layout=LAYOUT,
+                source="test",
+                record_bytes_max=10_000,
+                policy=lambda _event_type: self.policy,
             ),
             names=NAMES,
             topic=self.topic,
             layout=LAYOUT,
-            rows_max=self.rows_max,
+            sizer=TransactionSizer(target_s=1, rows_max=self.rows_max),
             recovery_timeout_s=0.0,
             relay_version="0",
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            clock_s=lambda: 0.0,
+            read_ahead=self.read_ahead,
         )
 
     def started(self, publisher: TransactionalPublisher | None = None) -> Relay:
@@ -87,7 +100,9 @@ class Scene:
         }
         rows = [(row, outbox_row(row)) for row in self.database.visible]
         expected = [
-            CheckedRow(full.event_ref, full.tree_id, 1, row.version, full.bucket, full.payload_digest)
+            CheckedRow(
+                UUID(bytes=full.event_ref), full.tree_id, 1, row.version, full.bucket, full.payload_digest
+            )
             for row, full in rows
         ]
         return check(held, self.cursors(), expected)
@@ -167,8 +182,9 @@ def test_nothing_new_means_no_transaction() -> None:
     assert relay.position.settled == scene.database.snapshot()
 
 
-def test_a_bad_row_stops_the_relay_after_the_rows_before_it() -> None:
+def test_a_bad_row_whose_policy_is_halt_stops_the_relay_after_the_rows_before_it() -> None:
     scene = Scene(seed=6, rows_max=100)
+    scene.policy = "halt"
     scene.write(100)
     scene.database.finish()
     ids = sorted(row.id for row in scene.database.visible)
@@ -181,6 +197,79 @@ def test_a_bad_row_stops_the_relay_after_the_rows_before_it() -> None:
     scene.outbox.bad_ids = set()
     drain(scene.started())
     assert scene.faults() == []
+
+
+def letters(scene: Scene) -> list[dead_letters.DeadLetter]:
+    topic = NAMES.relay_dead_letters
+    ends = scene.reader.end_offsets(topic, committed=True)
+    held = [scene.reader.read(topic, part, 0, end) for part, end in ends.items()]
+    return [letter for records in held for letter in dead_letters.assemble(records)]
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_a_bad_row_blocks_its_own_tree_and_no_other(crash: Crash | None) -> None:
+    """Its dead letter, the block in the cursor, and the events beside it stand or fall together."""
+    scene = Scene(seed=6, rows_max=5)
+    scene.write(200)
+    scene.database.finish()
+    rows = sorted(scene.database.visible, key=lambda row: row.id)
+    bad = next(row for row in rows if row.version == 3)
+    scene.outbox.bad_ids = {bad.id}
+    publisher = scene.publisher()
+    first = scene.started(publisher)
+    while not first.blocked:
+        publisher.crash = crash
+        try:
+            first.step()
+        except Retryable:
+            break
+    last = scene.started()
+    drain(last)
+    assert last.blocked == {UUID(int=bad.tree): 3}
+    (letter,) = letters(scene)
+    assert (letter.outbox_id, letter.tree_id, letter.aggregate_version) == (bad.id, UUID(int=bad.tree), 3)
+    assert (letter.reason, letter.policy) == ("unknown_type", "block_tree")
+    waiting = [row for row in rows if row.tree == bad.tree and row.version >= 3]
+    assert len(waiting) > 1
+    assert kinds(scene.faults()) == {"lost"}
+    assert len(scene.faults()) == len(waiting)
+
+
+def test_a_skipped_bad_row_leaves_a_letter_and_a_hole() -> None:
+    scene = Scene(seed=6, rows_max=5)
+    scene.write(200)
+    scene.database.finish()
+    bad = next(row for row in sorted(scene.database.visible, key=lambda row: row.id) if row.version == 3)
+    scene.outbox.bad_ids, scene.policy = {bad.id}, "skip"
+    relay = scene.started()
+    drain(relay)
+    assert relay.blocked == {}
+    assert [letter.outbox_id for letter in letters(scene)] == [bad.id]
+    assert kinds(scene.faults()) == {"lost", "disordered"}
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_reading_ahead_builds_on_what_is_not_committed_and_forgets_it_with_it(seed: int) -> None:
+    """The next chunk is read while this one dies in the middle of its commit."""
+    scene, crashes = Scene(seed, rows_max=4, read_ahead=True), cycle(CRASHES)
+    scene.write(400)
+    scene.database.finish()
+    for _ in range(60):
+        publisher = scene.publisher()
+        relay = scene.started(publisher)
+        try:
+            relay.step()
+            publisher.crash = next(crashes)
+            relay.step()
+        except Retryable:
+            continue
+        finally:
+            relay.close()
+    relay = scene.started()
+    drain(relay)
+    relay.close()
+    assert scene.faults() == []
+    assert len(scene.database.visible) > 50
 
 
 def test_events_without_a_cursor_stop_the_relay() -> None:
@@ -245,7 +334,8 @@ def test_the_first_backlog_walks_the_primary_key_and_the_tail_does_not() -> None
         (Extent(rows=2_000, first_id=1, last_id=2_000), Plan.TAIL),
         (Extent(rows=50_000, first_id=1, last_id=50_000), Plan.SCAN),
         (Extent(rows=50_000, first_id=1, last_id=200_000), Plan.SCAN),
-        (Extent(rows=50_000, first_id=1, last_id=1_000_000), Plan.TAIL),
+        (Extent(rows=50_000, first_id=1, last_id=1_000_000), Plan.SCAN),
+        (Extent(rows=50_000, first_id=1, last_id=2_000_000), Plan.TAIL),
     ],
 )
 def test_a_long_window_is_scanned_if_its_rows_lie_together(extent: Extent, plan: Plan) -> None:
@@ -263,7 +353,7 @@ class CursorApart:
     def open(self) -> None:
         self._inner.open()
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
         events, cursor = list(records[:-1]), [records[-1]]
         first, second = (cursor, events) if self._cursor_first else (events, cursor)
         self._inner.publish(first)
@@ -293,7 +383,7 @@ def test_a_cursor_outside_the_transaction_is_caught(cursor_first: bool, fault: s
 class Unfenced(FakePublisher):
     """Planted fault: takes the newest epoch again before each transaction, as no zombie may."""
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
         self._epoch = self._broker.epochs[self._id]
         super().publish(records)
 
