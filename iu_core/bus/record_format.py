@@ -40,6 +40,7 @@ def varint(number: int) -> bytes:
 # Most lengths of a record are among these: looking up is five times faster than encoding.
 VARINTS: Final = tuple(varint(number) for number in range(4_096))
 _TABLE_MAX: Final = len(VARINTS)
+_RECORD_HEAD_BYTES: Final = 8  # length, attributes and deltas, at most, of a record of a million bytes
 # What a record's body begins with: attributes, timestamp delta, offset delta.
 _HEADS: Final = tuple(b"\x00\x00" + number for number in VARINTS)
 
@@ -77,16 +78,21 @@ class SectionBuilder:
         self._size = 0
         self._full: list[RecordSection] = []
 
-    def add(self, rest: bytes) -> None:
-        """Append a record; `rest` is its key, value and headers, each as `field` or `headers_field` says."""
-        size = len(rest) + 3
+    def add(self, parts: tuple[bytes, ...]) -> None:
+        """Append a record: its key, value and headers, each as `field` or `headers_field` says.
+
+        They may come in any number of parts; nothing is copied until the section is cut.
+        """
+        size = sum(map(len, parts))
         if self._size + size > SECTION_BYTES_AIM and self._count:
             self._cut()
         count = self._count
         head = _HEADS[count] if count < _TABLE_MAX else b"\x00\x00" + varint(count)
-        self._parts += (length_of(len(head) + len(rest)), head, rest)
+        self._parts.append(length_of(len(head) + size))
+        self._parts.append(head)
+        self._parts += parts
         self._count = count + 1
-        self._size += size + 3
+        self._size += size + _RECORD_HEAD_BYTES
 
     def close(self) -> list[RecordSection]:
         """Return every section, in order."""
@@ -120,7 +126,8 @@ def sections(records: Iterable[Outgoing | RecordSection]) -> list[RecordSection]
             raise ValueError(f"a record for {record.topic} has neither key nor value")
         if (builder := building.get(place)) is None:
             builder = building[place] = SectionBuilder(*place)
-        builder.add(field(record.key) + field(record.value) + headers_field(record.headers))
+        rest = field(record.key) + field(record.value) + headers_field(record.headers)
+        builder.add((rest,))
     for builder in building.values():
         done += builder.close()
     return done

@@ -35,8 +35,8 @@ from producers.relay.cursor import Cursor, Digest, Highest, Layout
 from producers.relay.dead_letters import DeadLetter
 from producers.relay.outbox import OutboxRow
 
-# Attributes, length prefixes and varints of a record in Kafka's format, amply.
-_RECORD_OVERHEAD_BYTES: Final = 256
+# Key, headers and everything else of a record beside the datum, amply.
+_BESIDE_DATUM_BYTES: Final = 1_024
 _TREES_MAX: Final = 50_000
 _NEVER: Final = 1 << 63
 
@@ -45,7 +45,7 @@ _NEVER: Final = 1 << 63
 _TREE_FROM, _TREE_TO = 17, 42
 
 _ID: Final = field(b"ce_id") + length_of(36)
-_TIME: Final = field(b"ce_time") + length_of(27)
+_TIME: Final = field(b"ce_time") + length_of(27)  # its value stands in two parts behind it
 _DIGEST: Final = field(b"iu_digest") + length_of(64)
 _TRACE: Final = field(b"traceparent")
 _HEADERS: Final = 8
@@ -128,6 +128,11 @@ class _Tree:
     key: bytes
 
 
+def _second_text(row: OutboxRow) -> bytes:
+    moment = datetime.fromtimestamp(row.occurred_us // 1_000_000, UTC)
+    return _TIME + moment.strftime("%Y-%m-%dT%H:%M:%S.").encode()
+
+
 def _block_tree(_event_type: str) -> BadRowPolicy:
     return "block_tree"
 
@@ -135,8 +140,8 @@ def _block_tree(_event_type: str) -> BadRowPolicy:
 class Framer:
     """Frames rows for one events topic; one thread at a time.
 
-    `record_bytes_max` bounds key, value and headers together. `policy` says what a bad row of an
-    event type does.
+    `record_bytes_max` bounds a record; of it the datum has what key and headers leave. `policy`
+    says what a bad row of an event type does.
     """
 
     def __init__(
@@ -155,27 +160,29 @@ class Framer:
         self._letters_topic = letters_topic
         self._layout = layout
         self._source = source.encode()
-        self._record_bytes_max = record_bytes_max
+        self._datum_bytes_max = record_bytes_max - _BESIDE_DATUM_BYTES
         self._policy = policy
-        self._heads: dict[tuple[str, int], _Head | None] = {}
+        self._heads: dict[tuple[str, int], _Head] = {}
         self._trees: dict[bytes, _Tree] = {}
-        self._second = (-1, b"")
+        self._second, self._second_text = -(1 << 63), b""
 
     def frame(self, rows: Sequence[OutboxRow], before: Cursor) -> Framed:
         """Frame `rows` in order; `before` is the cursor of everything published before them."""
         chunk = _Chunk(before)
         builders = [SectionBuilder(self._topic, number) for number in range(self._layout.partitions)]
         partitions, chains, counts = self._layout.partitions, chunk.chains, chunk.counts
-        waits_from = chunk.waits_from
+        heads, trees, waits_from = self._heads, self._trees, chunk.waits_from
         last: OutboxRow | None = None
         for row in rows:
-            if waits_from and row.tree_version >= waits_from.get(row.tree_text, _NEVER):
+            _, event_ref, _, event_type, version, tree_text, tree_version, _, bucket, datum, digest, _, _ = (
+                row
+            )
+            if waits_from and tree_version >= waits_from.get(tree_text, _NEVER):
                 chunk.waiting += 1
                 last = row
                 continue
-            head = self._head(row.event_type, row.schema_version)
-            tree = self._tree(row.tree_text)
-            datum, event_ref, digest = row.datum, row.event_ref, row.payload_digest
+            head = heads.get((event_type, version)) or self._new_head(event_type, version)
+            tree = trees.get(tree_text) or self._new_tree(tree_text)
             if (
                 head is None
                 or sha256(datum).digest() != digest
@@ -183,52 +190,46 @@ class Framer:
                 or datum.find(tree.id, _TREE_FROM, _TREE_TO) < 0
             ):
                 bad = self._fault(row, head)
-            elif len(rest := self._rest(row, head, tree)) + _RECORD_OVERHEAD_BYTES > self._record_bytes_max:
-                size = len(rest) + _RECORD_OVERHEAD_BYTES
-                bad = BadRow(row, BadReason.OVERSIZED, f"{size} bytes, {self._record_bytes_max} are allowed")
+            elif len(datum) > self._datum_bytes_max:
+                bad = BadRow(row, BadReason.OVERSIZED, self._too_large(len(datum)))
             else:
-                partition = row.bucket % partitions
-                builders[partition].add(rest)
+                partition = bucket % partitions
+                builders[partition].add(self._parts(row, head, tree))
                 chains[partition] = sha256(chains[partition] + event_ref + digest).digest()
                 counts[partition] += 1
                 chunk.last_published = last = row
                 continue
-            if self._policy(row.event_type) == "halt":
+            if self._policy(event_type) == "halt":
                 chunk.halt = bad
                 break
             self._bury(bad, chunk)
             last = row
         return chunk.framed(builders, None if last is None else last.id)
 
-    def _rest(self, row: OutboxRow, head: _Head, tree: _Tree) -> bytes:
+    def _parts(self, row: OutboxRow, head: _Head, tree: _Tree) -> tuple[bytes, ...]:
         """Return key, value and headers: CloudEvents 1.0, binary mode over Kafka, plus digest and trace."""
-        datum, prefix, trace = row.datum, head.prefix, row.traceparent
+        _, _, ref_text, _, _, _, _, _, _, datum, digest, trace, occurred_at = row
+        prefix = head.prefix
+        # CloudEvents time. Events come in runs of the same second, which is written out once.
+        second, micros = divmod(int.from_bytes(occurred_at, "big", signed=True), 1_000_000)
+        if second != self._second:
+            self._second, self._second_text = second, _second_text(row)
         parts = (
             tree.key,
             length_of(len(prefix) + len(datum)),
             prefix,
             datum,
             head.plain if trace is None else head.traced,
-            row.ref_text,
-            _TIME,
-            self._time(row.occurred_us),
+            ref_text,
+            self._second_text,
+            b"%06dZ" % micros,
             _DIGEST,
-            row.payload_digest.hex().encode(),
+            digest.hex().encode(),
         )
-        return b"".join(parts if trace is None else (*parts, _TRACE, field(trace.encode())))
+        return parts if trace is None else (*parts, _TRACE, length_of(len(trace)), trace)
 
-    def _time(self, occurred_us: int) -> bytes:
-        """Return ce_time. Events come in runs of the same second, which is written out once."""
-        second, micros = divmod(occurred_us, 1_000_000)
-        known, text = self._second
-        if second != known:
-            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
-            self._second = (second, text)
-        return b"%b%06dZ" % (text, micros)
-
-    def _head(self, event_type: str, schema_version: int) -> _Head | None:
-        known = self._heads.get((event_type, schema_version))
-        return known if known is not None else self._new_head(event_type, schema_version)
+    def _too_large(self, datum_bytes: int) -> str:
+        return f"its datum has {datum_bytes} bytes, {self._datum_bytes_max} fit into a record"
 
     def _new_head(self, event_type: str, schema_version: int) -> _Head | None:
         wire = self._contracts.wire(event_type, schema_version)
@@ -246,9 +247,7 @@ class Framer:
         made = self._heads[event_type, schema_version] = _Head(wire.prefix, plain, traced)
         return made
 
-    def _tree(self, text: bytes) -> _Tree:
-        if (known := self._trees.get(text)) is not None:
-            return known
+    def _new_tree(self, text: bytes) -> _Tree:
         if len(self._trees) >= _TREES_MAX:
             self._trees.clear()
         made = self._trees[text] = _Tree(UUID(text.decode()).bytes, field(text))

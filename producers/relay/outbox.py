@@ -47,7 +47,7 @@ class OutboxRow(NamedTuple):
     bucket: int
     datum: bytes
     payload_digest: bytes
-    traceparent: str | None
+    traceparent: bytes | None
     occurred_at: bytes
 
     @property

@@ -31,7 +31,8 @@ _WINDOW: Final = f"""
 COLUMNS: Final = """
     o.id, uuid_send(o.event_ref), convert_to(o.event_ref::text, 'UTF8'), o.event_type, o.schema_version,
     convert_to(o.aggregate_id::text, 'UTF8'), o.aggregate_version, o.incarnation, o.bucket,
-    o.datum, o.payload_digest, o.headers ->> 'traceparent', timestamptz_send(o.occurred_at)
+    o.datum, o.payload_digest, convert_to(o.headers ->> 'traceparent', 'UTF8'),
+    timestamptz_send(o.occurred_at)
 """
 TAIL: Final = f"""{_WINDOW}
     SELECT {COLUMNS}

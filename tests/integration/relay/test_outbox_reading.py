@@ -141,7 +141,7 @@ def test_a_row_is_read_whole(migrated_url_each: str, outbox: PostgresOutbox) -> 
     assert (row.datum, row.payload_digest) == stored[8:10]
     assert datetime.fromtimestamp(row.occurred_us / 1_000_000, UTC) == occurred_at
     assert row.occurred_us % 1_000_000 == occurred_at.microsecond
-    assert row.traceparent == "00-ab-cd-01"
+    assert row.traceparent == b"00-ab-cd-01"
     assert isinstance(row.datum, bytes)
 
 

@@ -275,16 +275,19 @@ def test_a_restored_database_is_78_and_says_what_differs(stage: Stage) -> None:
     assert stage.faults() == []
 
 
-def test_a_row_of_an_unreleased_type_stops_the_relay_there_by_name(stage: Stage) -> None:
+def test_a_row_of_an_unreleased_type_stops_a_relay_told_to_halt_there_by_name(stage: Stage) -> None:
+    halting = stage.environment | {"IU_RELAY__BAD_ROWS_BY_TYPE": '{"unheard_of": "halt"}'}
     stage.write(4)
     with session(stage.url) as owner:
         bad = owner.execute(UNHEARD_OF).fetchone()
     assert bad is not None
     stage.write(4)
     for _ in range(2):
-        done = run_relay(stage.environment, "run")
+        done = run_relay(halting, "run")
         assert_refused(done, 1, f"outbox row {bad[0]} cannot be published", "unheard_of version 1")
         assert stage.events() == 4
+    drain(stage.environment)  # the default: its own tree waits
+    assert stage.events() == 8
 
 
 def test_a_cursor_nobody_can_read_is_78(stage: Stage) -> None:
