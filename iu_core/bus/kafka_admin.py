@@ -74,6 +74,23 @@ class KafkaAdmin:
             return None
         return Topic(topic, str(answer.get("topic_id") or _NO_TOPIC_ID), len(answer["partitions"]))
 
+    def grow(self, topic: str, *, partitions: int) -> None:
+        """Give `topic` more partitions; one that has as many already stays as it is. Not part of the port.
+
+        Only for a topic whose records name their partition: keys would move.
+        """
+        if (there := self.describe(topic)) is not None and there.partitions >= partitions:
+            return
+        with translated(f"growing {topic} to {partitions} partitions"):
+            self._admin().create_partitions({topic: partitions}, timeout_ms=self._timeout_ms)
+        give_up_at = time.monotonic() + self._timeout_ms / 1_000
+        while (there := self.describe(topic)) is None or there.partitions < partitions:
+            if time.monotonic() > give_up_at:
+                raise Retryable(
+                    f"the partitions of {topic} were made but do not show yet", remedy="try again"
+                )
+            time.sleep(0.02)
+
     def configs(self, topic: str) -> Mapping[str, str]:
         """Return the settings of a topic that differ from the broker's defaults. Not part of the port."""
         asked = ConfigResource(ConfigResourceType.TOPIC, topic)
