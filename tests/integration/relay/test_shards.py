@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from iu_core.bus.kafka_admin import KafkaAdmin
+from iu_core.bus.kafka_publisher import KafkaPublisher
 from iu_core.bus.names import BusNames
+from iu_core.bus.watchdog import Watchdog
 from iu_core.settings import Settings
 from tests.integration.relay.held_topic import bus_settings, chain_faults, held
 from tests.integration.relay.relay_process import (
@@ -19,7 +21,7 @@ from tests.integration.relay.relay_process import (
     run_relay,
     running_relay,
 )
-from tests.integration.sql.sessions import Editor, open_gate, session
+from tests.integration.sql.sessions import Editor, open_gate
 
 
 @dataclass
@@ -107,21 +109,21 @@ def test_a_standby_for_all_shards_takes_over_the_one_that_is_free(stage: Stage) 
     assert stage.faults() == []
 
 
-def test_the_fault_of_one_shard_ends_the_process_and_the_others_finish(stage: Stage) -> None:
+def test_the_end_of_one_shard_is_the_end_of_the_process_after_the_others_have_finished(stage: Stage) -> None:
+    watchdog = Watchdog(30)
+    names = BusNames(stage.settings.kafka.prefix)
+    usurper = KafkaPublisher(stage.settings, names.transactional_id("local", 1), watchdog)
     with running_relay(stage.environment) as relay:
         await_that(lambda: shards_of(relay, "started") == {0, 1}, "both run")
-        stage.write(5)
-        with session(stage.url) as owner:
-            bad = owner.execute(
-                "INSERT INTO event_outbox (event_ref, event_type, schema_version, aggregate_id,"
-                " aggregate_version, bucket, incarnation, payload, datum, payload_digest)"
-                " SELECT gen_random_uuid(), 'unheard_of', 1, tree, 1, 1, 1, '{}', 'x', sha256('x')"
-                "   FROM gen_random_uuid() AS tree RETURNING id"
-            ).fetchone()
-        assert relay.wait() == 1, relay.log
-        assert bad is not None
+        usurper.open()
+        stage.write(20)
+        assert relay.wait() == 76, relay.log
         assert shards_of(relay, "failed") == {1}
         assert shards_of(relay, "stopped") == {0}
+    usurper.close()
+    watchdog.close()
+    drain(stage.environment)
+    assert stage.faults() == []
 
 
 def test_another_number_of_shards_is_78_whether_or_not_there_is_a_cursor(stage: Stage) -> None:
