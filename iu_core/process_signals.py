@@ -13,11 +13,13 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     Main thread only. The previous handlers come back at the end.
     """
-    stop = threading.Event()
+    stop, told = threading.Event(), threading.Event()
 
     def handle(_signum: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        # Not `stop`: whoever waits for it may have set it, too.
+        if told.is_set():
             raise KeyboardInterrupt
+        told.set()
         stop.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -57,6 +57,9 @@ class RelaySettings(_Group):
     cluster: str = Field(
         default="local", pattern=r"^[A-Za-z0-9_-]+$", description="names the transactional id"
     )
+    shards: int = Field(
+        default=1, ge=1, le=256, description="N, at most P; changed for good only by iu relay reshard"
+    )
     rows_max: int = Field(
         default=20_000, ge=1, le=100_000, description="rows of one Kafka transaction, at most"
     )

@@ -15,6 +15,7 @@ from iu_core.errors import Misconfigured, Retryable
 from iu_core.settings import Settings
 
 _UNKNOWN_TOPIC: Final = errors.UnknownTopicOrPartitionError.errno
+_SHOW_POLL_S: Final = 0.02
 # What brokers before 2.8 (and the mock) answer where a topic id is asked for.
 _NO_TOPIC_ID: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -46,9 +47,7 @@ class KafkaAdmin:
         if self.describe(topic) is None:
             with translated(f"making {topic}"), suppress(errors.TopicAlreadyExistsError):
                 self._admin().create_topics(wanted, timeout_ms=self._timeout_ms, wait_for_metadata=True)
-        there = self.describe(topic)
-        if there is None:
-            raise Retryable(f"the topic {topic} was made but does not show yet", remedy="try again")
+        there = self._await(topic, 1)
         if there.partitions != partitions:
             raise Misconfigured(
                 f"the topic {topic} has {there.partitions} partitions, {partitions} are expected",
@@ -73,6 +72,26 @@ class KafkaAdmin:
         if answer is None or answer["error_code"] == _UNKNOWN_TOPIC or not answer["partitions"]:
             return None
         return Topic(topic, str(answer.get("topic_id") or _NO_TOPIC_ID), len(answer["partitions"]))
+
+    def grow(self, topic: str, *, partitions: int) -> None:
+        """Give `topic` more partitions; one that has as many already stays as it is. Not part of the port.
+
+        Only for a topic whose records name their partition: keys would move.
+        """
+        if (there := self.describe(topic)) is not None and there.partitions >= partitions:
+            return
+        with translated(f"growing {topic} to {partitions} partitions"):
+            self._admin().create_partitions({topic: partitions}, timeout_ms=self._timeout_ms)
+        self._await(topic, partitions)
+
+    def _await(self, topic: str, partitions: int) -> Topic:
+        """Return the topic once it shows so many partitions: the broker we ask may learn of it late."""
+        give_up_at = time.monotonic() + self._timeout_ms / 1_000
+        while (there := self.describe(topic)) is None or there.partitions < partitions:
+            if time.monotonic() > give_up_at:
+                raise Retryable(f"the topic {topic} was made but does not show yet", remedy="try again")
+            time.sleep(_SHOW_POLL_S)
+        return there
 
     def configs(self, topic: str) -> Mapping[str, str]:
         """Return the settings of a topic that differ from the broker's defaults. Not part of the port."""

@@ -88,14 +88,27 @@ class KafkaPublisher:
         """The path records take, None while not open."""
         return None if self._path is None else self._path.name
 
+    def prepare(self, topics: Sequence[str]) -> None:
+        """Connect, and learn where the partitions of `topics` are; fences nobody. Idempotent; bounded.
+
+        Saves 200 ms of a takeover: `open` then takes about 30 ms, and the first `publish` no more
+        than any other. Not part of the port.
+        """
+        try:
+            with self._watchdog.guard("connecting the transactional producer"):
+                self._connect()
+                for topic in topics:
+                    self._producer.partitions_for(topic)
+        except errors.KafkaError as error:
+            raise self._spent(error, "connecting the transactional producer") from error
+
     def open(self) -> None:
         """Fence the predecessor and end its open transaction. Idempotent; blocks, bounded."""
-        if self._producer is not None:
+        if self._path is not None:
             return
         try:
             with self._watchdog.guard("opening the transactional producer"):
-                require_reachable(self._settings)
-                self._producer = KafkaProducer(**self._options)
+                self._connect()
                 self._producer.init_transactions()
                 self._path = self._chosen_path()
         except errors.KafkaError as error:
@@ -108,7 +121,7 @@ class KafkaPublisher:
         commit is acknowledged. Raises `Fenced`, or `Retryable` when the outcome is unclear: then
         this publisher is spent, and the truth is on the topic.
         """
-        if self._producer is None:
+        if self._path is None:
             raise Retryable(
                 "this publisher is spent", why="it was never opened, or has failed", remedy="open a new one"
             )
@@ -122,7 +135,7 @@ class KafkaPublisher:
 
     def close(self) -> None:
         """Abort what is open and disconnect. Idempotent, never raises."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._path = self._producer, None, None
         if producer is None:
             return
         # An open transaction is ended by the next init_transactions or by its time-out;
@@ -131,6 +144,11 @@ class KafkaPublisher:
             producer._sender.force_close()  # noqa: SLF001 - close() alone first waits to flush
         with suppress(Exception):
             producer.close(timeout=_CLOSE_TIMEOUT_S)
+
+    def _connect(self) -> None:
+        if self._producer is None:
+            require_reachable(self._settings)
+            self._producer = KafkaProducer(**self._options)
 
     def _chosen_path(self) -> RecordPath:
         if self._settings.relay.batch_path == "send":

@@ -18,8 +18,7 @@ from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit, stdout
 from iu_core.database import Role, connect
 from iu_core.errors import IUError, Retryable
-from producers.relay.status import Status as RelayStatus
-from producers.relay.status import ask
+from producers.relay.status import RelayStatus, ask
 
 WATCH_S = 2.0
 
@@ -106,7 +105,7 @@ def _verdict(found: Overview) -> Text:
         pending = found.relay.pending.events
         age = found.relay.oldest_age_s
         parts.append(f"{pending} unpublished" + (f", oldest {age:.1f} s" if age is not None else ""))
-        if pending and found.relay.holder is None:
+        if found.relay.neglected:
             parts.append("NOBODY relays")
     troubled = bool(held or dead or found.relay is None or "NOBODY relays" in parts)
     return Text(" · ".join(parts), style="bold yellow" if troubled else "bold")

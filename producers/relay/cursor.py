@@ -23,7 +23,9 @@ from uuid import UUID
 from iu_core.errors import Misconfigured
 from producers.relay.snapshot import Position, Snapshot
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+# Format 1 had no `sealed`: nothing could be resharded then.
+_READABLE: Final = (1, FORMAT)
 CHAIN_START: Final = bytes(32)
 
 
@@ -93,6 +95,8 @@ class Cursor:
     digests: Mapping[int, Digest] = field(default_factory=dict)
     # tree → the version from which on its events wait for a dead letter to be resolved.
     blocked: Mapping[UUID, int] = field(default_factory=dict)
+    # A reshard is under way: no relay goes on from here, only `iu relay reshard`.
+    sealed: bool = False
 
     def after(
         self,
@@ -157,6 +161,7 @@ def encode(cursor: Cursor) -> bytes:
             for partition, digest in cursor.digests.items()
         },
         "blocked": {str(tree): version for tree, version in cursor.blocked.items()},
+        "sealed": cursor.sealed,
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
@@ -174,8 +179,8 @@ def decode(value: bytes) -> Cursor:
 
 
 def _decoded(document: Mapping[str, Any]) -> Cursor:
-    if document["format"] != FORMAT:
-        raise ValueError(f"format {document['format']!r}, this relay reads {FORMAT}")
+    if document["format"] not in _READABLE:
+        raise ValueError(f"format {document['format']!r}, this relay reads up to {FORMAT}")
     window, highest, database = document["window"], document["highest"], document["database"]
     return Cursor(
         sequence=int(document["sequence"]),
@@ -204,4 +209,11 @@ def _decoded(document: Mapping[str, Any]) -> Cursor:
             for partition, entry in document["partitions"].items()
         },
         blocked={UUID(tree): int(version) for tree, version in document["blocked"].items()},
+        sealed=document["format"] > 1 and _flag(document["sealed"]),
     )
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"neither true nor false: {value!r}")
+    return value

@@ -7,11 +7,14 @@ commit the predecessor has begun may still be on its way, and an older one would
 
 Every check answers "is this still the outbox, and the topic, that the cursor speaks of?".
 A newer timeline of the same cluster with all else equal is a failover: go on.
+
+The layout in force is what the cursors say, never what a setting says: a relay that is told
+another number of shards is refused, because it would publish partitions that are not its own.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -70,6 +73,58 @@ def last_record(reader: TopicReader, topic: str, partition: int, end: int) -> Re
     return None
 
 
+def last_cursors(reader: TopicReader, topic: str) -> dict[int, Cursor]:
+    """Return the last committed cursor of each partition that has one, as an onlooker sees it."""
+    ends = reader.end_offsets(topic, committed=True)
+    lasts = {number: last_record(reader, topic, number, end) for number, end in ends.items()}
+    return {number: decode(last.value) for number, last in lasts.items() if last and last.value is not None}
+
+
+def in_force(cursors: Mapping[int, Cursor]) -> Layout | None:
+    """Return the newest layout among the cursors of all shards (as shard 0 sees it), None without any."""
+    newest = max(
+        (cursor.layout for cursor in cursors.values()), key=lambda layout: layout.epoch, default=None
+    )
+    return None if newest is None else replace(newest, shard=0)
+
+
+def refuse_other_layout(cursors: Mapping[int, Cursor], layout: Layout, made_for: int) -> None:
+    """Raise `Misconfigured` unless the shards of `layout` are those of the cursors, or of the topic.
+
+    `made_for` is the number of partitions of the cursor topic: while there is no cursor, it alone
+    says how many shards the topic was made for.
+    """
+    there = in_force(cursors)
+    shards = made_for if there is None else there.shards
+    if shards != layout.shards:
+        raise other_shards(shards, layout.shards)
+    if there is not None and there.epoch > 1 and layout.shard not in cursors:
+        raise Misconfigured(
+            f"shard {layout.shard} has no cursor",
+            why=f"layout epoch {there.epoch} was made by a reshard, which wrote one for each shard",
+            remedy="restore the cursor topic; without it the relay cannot know what is published",
+        )
+
+
+def other_shards(there: int, asked: int) -> Misconfigured:
+    """Return the refusal of a relay for `asked` shards where the cursors are those of `there`."""
+    return Misconfigured(
+        f"the events are relayed in {there} shards, and this relay is set to {asked}",
+        why="each partition has one owner; which one, only the cursors say",
+        remedy=f"set IU_RELAY__SHARDS={there}; or change it for good: iu relay reshard --to {asked}",
+    )
+
+
+def refuse_sealed(cursor: Cursor) -> None:
+    """Raise `Misconfigured` if a reshard has begun with this cursor and has not ended."""
+    if cursor.sealed:
+        raise Misconfigured(
+            f"shard {cursor.layout.shard} is sealed: a reshard was begun and has not ended",
+            why=f"sealed at {cursor.at.isoformat(timespec='seconds')} in layout epoch {cursor.layout.epoch}",
+            remedy="finish it: iu relay reshard --to N --apply --reason …; iu relay status shows the shards",
+        )
+
+
 def holds_events(reader: TopicReader, topic: str, layout: Layout) -> bool:
     """Return whether the shard's partitions hold a committed record. Offsets alone do not tell:
 
@@ -107,7 +162,6 @@ def compare(
         ("topic id", cursor.topic_id, topic.topic_id),
         ("topic", cursor.topic, topic.name),
         ("partitions of the topic", cursor.layout.partitions, topic.partitions),
-        ("layout epoch", cursor.layout.epoch, layout.epoch),
         ("shards", cursor.layout.shards, layout.shards),
         ("system identifier of the cluster", written.system_identifier, here.system_identifier),
         ("oid of the database", written.database_oid, here.database_oid),
@@ -136,6 +190,9 @@ def refuse(findings: list[Finding]) -> None:
     """Raise `Misconfigured` naming every finding, if there is any."""
     if not findings:
         return
+    shards = next((finding for finding in findings if finding.thing == "shards"), None)
+    if shards is not None and len(findings) == 1:
+        raise other_shards(int(str(shards.written)), int(str(shards.found)))
     topic_changed = any(finding.thing.startswith(("topic", "partitions")) for finding in findings)
     raise Misconfigured(
         "the relay's cursor was written for another topic or another state of the database",

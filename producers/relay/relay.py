@@ -113,11 +113,12 @@ class Relay:
         """The trees that wait, and the version each waits from."""
         return self._started().blocked
 
-    def start(self) -> Cursor:
+    def start(self, *, resharding: bool = False) -> Cursor:
         """Take the shard over: fence, find the cursor, check it. Returns where publishing starts.
 
-        Raises `Misconfigured` when the cursor belongs to another database or topic, or is
-        missing although events are there; `Retryable` while a transaction stays open.
+        Raises `Misconfigured` when the cursor belongs to another database or topic, is sealed
+        (unless `resharding`), or is missing although events are there; `Retryable` while a
+        transaction stays open.
         """
         self._publisher.open()
         found = recovery.find_cursor(
@@ -127,6 +128,8 @@ class Relay:
         if found is None:
             cursor = self._first_cursor(identity)
         else:
+            if not resharding:
+                recovery.refuse_sealed(found)
             highest = found.highest
             event_ref = None if highest is None else self._outbox.event_ref_of(highest.id)
             recovery.refuse(recovery.compare(found, identity, event_ref, self._topic, self._layout))

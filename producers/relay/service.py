@@ -1,8 +1,9 @@
-"""The relay as a process: lock, sessions, outages.
+"""The relay of one shard until it is stopped: sessions, standing by, outages.
 
-A *session* is everything between taking the shard's lock and the first fault: connection,
-producer, cursor. After a fault nothing of it is reused, because only the topic knows what was
-committed. What comes next depends on the fault:
+A *session* is everything from connecting to the first fault: connections, producer, lock, cursor.
+All but the last two are opened before the shard is taken, so that a standby is warm. After a
+fault nothing of it is reused, because only the topic knows what was committed. What comes next
+depends on the fault:
 
   Retryable, before the first session stood   raise: whoever starts us is told what is missing
   Retryable, later                            a new session after a pause; raise at `outage_max_s`
@@ -18,30 +19,21 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-from iu_core import __version__
-from iu_core.bus.kafka_admin import KafkaAdmin
-from iu_core.bus.kafka_publisher import KafkaPublisher
-from iu_core.bus.kafka_reader import KafkaTopicReader
-from iu_core.bus.names import BusNames
 from iu_core.bus.watchdog import Watchdog
 from iu_core.database import Connection, Role, connect
 from iu_core.errors import Retryable
 from iu_core.settings import Settings
 from iu_core.telemetry import get_logger
-from producers.relay import topics
-from producers.relay.cursor import Layout
-from producers.relay.framing import Contracts, Framer
+from producers.relay.framing import Contracts
 from producers.relay.lock import ShardLock
-from producers.relay.outbox import PostgresOutbox
 from producers.relay.relay import Relay
-from producers.relay.sizing import TransactionSizer
+from producers.relay.shard import Shard, layout_of, relay_name
 
 log = get_logger(__name__)
 
-_LOCK_POLL_S: Final = 0.1
+_LOCK_POLL_S: Final = 0.05
 _PAUSE_MIN_S: Final = 0.05
 _PAUSE_MAX_S: Final = 2.0
 _REPORT_S: Final = 30.0
@@ -49,7 +41,7 @@ _REPORT_S: Final = 30.0
 
 @dataclass(slots=True)
 class Progress:
-    """What a service has done so far; read by whoever runs it in a thread."""
+    """What a relay has done so far; read by whoever runs it in a thread."""
 
     sessions: int = 0
     published: int = 0
@@ -72,11 +64,10 @@ class RelayService:
         self._settings = settings
         self._database_url = database_url
         self._contracts = contracts
-        self._layout = Layout(partitions=settings.kafka.partitions, shard=shard)
-        self._names = BusNames(settings.kafka.prefix)
+        self._layout = layout_of(settings, shard)
         self._until_idle = until_idle
         self._clock_s = clock_s
-        self._name = f"iu-relay-{settings.relay.cluster}-{shard}"
+        self._stood_by = 0
         self.progress = Progress()
 
     def run(self, stop: threading.Event) -> Progress:
@@ -89,18 +80,24 @@ class RelayService:
         pause_s = _PAUSE_MIN_S
         try:
             while not stop.is_set():
-                sessions = self.progress.sessions
+                stood = self._stood
                 try:
                     if self._session(stop, watchdog):
                         break
                 except Retryable as error:
-                    if self.progress.sessions > sessions or failing_since is None:
+                    if self._stood > stood or failing_since is None:
                         failing_since, pause_s = self._clock_s(), _PAUSE_MIN_S
                     out_s = self._clock_s() - failing_since
-                    never_stood = self.progress.sessions == 0
+                    never_stood = self._stood == 0
                     if never_stood or self._until_idle or out_s > self._settings.relay.outage_max_s:
                         raise
-                    log.warning("outage", what=error.what, why=error.why, out_s=round(out_s, 1))
+                    log.warning(
+                        "outage",
+                        shard=self._layout.shard,
+                        what=error.what,
+                        why=error.why,
+                        out_s=round(out_s, 1),
+                    )
                     stop.wait(pause_s)
                     pause_s = min(2 * pause_s, _PAUSE_MAX_S)
         finally:
@@ -108,9 +105,17 @@ class RelayService:
         log.info("stopped", shard=self._layout.shard, published=self.progress.published)
         return self.progress
 
+    @property
+    def _stood(self) -> int:
+        """How often everything was there: as the shard's relay, or as its standby."""
+        return self.progress.sessions + self._stood_by
+
     def _connect(self) -> Connection:
         return connect(
-            self._database_url, Role.RELAY, settings=self._settings.database, application_name=self._name
+            self._database_url,
+            Role.RELAY,
+            settings=self._settings.database,
+            application_name=relay_name(self._settings, self._layout.shard),
         )
 
     def _session(self, stop: threading.Event, watchdog: Watchdog) -> bool:
@@ -119,23 +124,32 @@ class RelayService:
         Returns false if it has stepped aside for a command and wants the shard back.
         """
         with ExitStack() as opened:
+            shard = Shard(self._settings, self._database_url, self._contracts, self._layout, watchdog)
+            opened.callback(shard.close)
+            shard.check_layout()
+            # Given back before the connections are closed: a standby need not wait for that.
             lock = ShardLock(self._connect, self._layout.shard)
             opened.callback(lock.release)
-            if not self._await_lock(lock, stop):
+            if not self._await_lock(lock, shard, stop):
                 return True
-            relay = self._build(opened, watchdog)
+            began_s = self._clock_s()
             with watchdog.guard("taking the shard over"):
+                relay = shard.relay()
                 cursor = relay.start()
+            if cursor.sequence == 0:
+                # Only now does nobody else begin here: is it still the first cursor of this layout?
+                shard.check_layout()
             self.progress.sessions += 1
             log.info(
                 "started",
                 shard=self._layout.shard,
                 sequence=cursor.sequence,
                 position=str(cursor.position.settled),
+                took_ms=round(1_000 * (self._clock_s() - began_s)),
             )
             return self._publish(relay, lock, stop)
 
-    def _await_lock(self, lock: ShardLock, stop: threading.Event) -> bool:
+    def _await_lock(self, lock: ShardLock, shard: Shard, stop: threading.Event) -> bool:
         """Wait as a standby until the lock is ours; False if stopped first."""
         announced = False
         while (other := lock.acquire()) is not None:
@@ -147,51 +161,12 @@ class RelayService:
                 )
             if not announced:
                 log.info("standby", shard=self._layout.shard, holder=str(other))
+                self._stood_by += 1
                 announced = True
             if stop.wait(_LOCK_POLL_S):
                 return False
+            shard.refresh()
         return True
-
-    def _build(self, opened: ExitStack, watchdog: Watchdog) -> Relay:
-        settings, layout = self._settings, self._layout
-        outbox = PostgresOutbox(self._connect(), layout)
-        opened.callback(outbox.close)
-        admin = KafkaAdmin(settings, self._name)
-        opened.callback(admin.close)
-        with watchdog.guard("making the topics"):
-            topic = topics.ensure(admin, self._names, layout)
-        reader = KafkaTopicReader(settings, self._name)
-        opened.callback(reader.close)
-        transactional_id = self._names.transactional_id(settings.relay.cluster, layout.shard)
-        publisher = KafkaPublisher(settings, transactional_id, watchdog)
-        opened.callback(publisher.close)
-        relay = Relay(
-            outbox=outbox,
-            publisher=publisher,
-            reader=reader,
-            framer=Framer(
-                self._contracts,
-                topic=topic.name,
-                letters_topic=self._names.relay_dead_letters,
-                layout=layout,
-                source=f"iu-core/{settings.relay.cluster}",
-                record_bytes_max=topics.RECORD_BYTES_MAX,
-                policy=lambda event_type: settings.relay.bad_rows_by_type.get(
-                    event_type, settings.relay.bad_rows
-                ),
-            ),
-            names=self._names,
-            topic=topic,
-            layout=layout,
-            sizer=TransactionSizer(
-                target_s=settings.relay.transaction_target_ms / 1_000, rows_max=settings.relay.rows_max
-            ),
-            recovery_timeout_s=settings.relay.watchdog_ms / 2_000,
-            relay_version=__version__,
-            now=lambda: datetime.now(UTC),
-        )
-        opened.callback(relay.close)
-        return relay
 
     def _publish(self, relay: Relay, lock: ShardLock, stop: threading.Event) -> bool:
         """Step until `stop`, or until a command wants the shard: then return false.
@@ -219,6 +194,9 @@ class RelayService:
             if self._clock_s() >= report_at:
                 report_at = self._clock_s() + _REPORT_S
                 log.info(
-                    "progress", published=self.progress.published, transactions=self.progress.transactions
+                    "progress",
+                    shard=self._layout.shard,
+                    published=self.progress.published,
+                    transactions=self.progress.transactions,
                 )
         return True

@@ -49,10 +49,12 @@ DEAD_LETTERS_CONFIG: Final[Mapping[str, str]] = {
 def ensure(admin: BusAdmin, names: BusNames, layout: Layout) -> Topic:
     """Make what is missing and return the events topic. Idempotent.
 
-    Raises `Misconfigured` when a topic is there with another number of partitions.
+    Raises `Misconfigured` when the events topic is there with another number of partitions. A
+    cursor topic that is there stays as it is: for how many shards, its cursors say (`recovery`).
     """
     admin.create(names.events, partitions=layout.partitions, configs=EVENTS_CONFIG)
-    admin.create(names.cursor, partitions=layout.shards, configs=CURSOR_CONFIG)
+    if admin.describe(names.cursor) is None:
+        admin.create(names.cursor, partitions=layout.shards, configs=CURSOR_CONFIG)
     admin.create(names.relay_dead_letters, partitions=layout.partitions, configs=DEAD_LETTERS_CONFIG)
     if (events := admin.describe(names.events)) is None:
         raise Retryable(f"the topic {names.events} has just gone", remedy="try again")

@@ -7,7 +7,8 @@ start of the sentence, so that a test can say which promise a planted fault brea
   lost, ghost, repeated   the topic holds each committed row exactly once (G1, G2)
   disordered              per tree and incarnation the versions are 1, 2, 3, … (G3)
   misplaced, altered      partition = bucket mod P; the bytes are those of the row
-  chain, sequence         the cursor speaks of exactly these events; no transaction is missing
+  chain, sequence         the cursors speak of exactly these events; no transaction is missing
+  layout                  the last cursors are those of one layout, and none of them is sealed
 """
 
 import hashlib
@@ -42,7 +43,7 @@ def check(
     """Return every fault; an empty list means the promises hold.
 
     `topic` has all partitions with their committed records from the first offset on, `cursors`
-    the committed records of the cursor partition.
+    the committed records of the cursor topic, those of each shard in order.
     """
     rows = {row.event_ref: row for row in outbox}
     published = [
@@ -89,11 +90,14 @@ def _content(known: Sequence[tuple[int, Row, Record]], partitions: int, prefix_b
 
 
 def _cursors(topic: Mapping[int, Sequence[Record]], cursors: Sequence[Cursor]) -> list[str]:
-    sequences = [cursor.sequence for cursor in cursors]
-    faults = []
-    if sequences != list(range(1, len(sequences) + 1)):
-        faults.append(f"sequence: {_first_break(sequences)}")
-    said = cursors[-1].digests if cursors else {}
+    shards: dict[int, list[Cursor]] = defaultdict(list)
+    for cursor in cursors:
+        shards[cursor.layout.shard].append(cursor)
+    faults = _sequences(shards) + _layout(shards)
+    said: dict[int, Digest] = {}
+    for shard in shards.values():
+        owned = shard[-1].layout.owned()
+        said |= {partition: digest for partition, digest in shard[-1].digests.items() if partition in owned}
     for partition, records in topic.items():
         found = Digest()
         for record in records:
@@ -104,6 +108,37 @@ def _cursors(topic: Mapping[int, Sequence[Record]], cursors: Sequence[Cursor]) -
             counts = f"{found.count} events, the cursor says {said.get(partition, Digest()).count}"
             faults.append(f"chain: partition {partition} holds {counts}")
     return faults
+
+
+def _sequences(shards: Mapping[int, Sequence[Cursor]]) -> list[str]:
+    """Within a layout epoch a shard counts by one; a reshard goes on above the highest of all shards."""
+    highest: dict[int, int] = defaultdict(int)
+    for shard in shards.values():
+        for cursor in shard:
+            highest[cursor.layout.epoch] = max(highest[cursor.layout.epoch], cursor.sequence)
+    faults = []
+    for number, shard in shards.items():
+        epoch, sequence = 1, 0
+        for cursor in shard:
+            if cursor.layout.epoch != epoch:
+                epoch, sequence = cursor.layout.epoch, highest[cursor.layout.epoch - 1]
+            sequence += 1
+            if cursor.sequence != sequence:
+                faults.append(f"sequence: shard {number} has {cursor.sequence} where {sequence} is due")
+                break
+    return faults
+
+
+def _layout(shards: Mapping[int, Sequence[Cursor]]) -> list[str]:
+    lasts = {number: shard[-1] for number, shard in shards.items()}
+    layouts = {(cursor.layout.shards, cursor.layout.epoch) for cursor in lasts.values()}
+    faults = [f"layout: the shards are those of {sorted(layouts)}"] if len(layouts) > 1 else []
+    faults += [f"layout: shard {number} is sealed" for number, cursor in lasts.items() if cursor.sealed]
+    return faults + [
+        f"layout: shard {number} speaks of partitions {sorted(strangers)}, which are not its own"
+        for number, cursor in lasts.items()
+        if (strangers := set(cursor.digests) - set(cursor.layout.owned()))
+    ]
 
 
 def _event_ref(record: Record) -> UUID:

@@ -124,8 +124,7 @@ class Story:
 
     def _await_published(self, relay: Started, expected: int) -> int:
         def published() -> int:
-            cursor = ask(self._stage.context.bus_settings(), self._stage.context.database_url()).cursor
-            return 0 if cursor is None else sum(digest.count for digest in cursor.digests.values())
+            return ask(self._stage.context.bus_settings(), self._stage.context.database_url()).published
 
         self._stage.await_that(
             lambda: published() == expected, what="publishing every event", by=relay, timeout_s=WAIT_S

@@ -29,7 +29,7 @@ TABLES = ("event_outbox", "iu_tree_change_log", "iu_route_attempt", "information
 
 def verified(world: World) -> Report:
     """Run `verify` as the command does."""
-    cursor = ask(world.settings, world.url).cursor
+    found = ask(world.settings, world.url).settled
     with ExitStack() as opened:
         reader = KafkaTopicReader(world.settings, "test-verify")
         opened.callback(reader.close)
@@ -37,7 +37,7 @@ def verified(world: World) -> Report:
         opened.callback(admin.close)
         connection = connect(world.url, Role.READER, settings=DatabaseSettings(), application_name="test")
         opened.callback(connection.close)
-        settled = None if cursor is None else str(cursor.position.settled)
+        settled = None if found is None else str(found)
         return verify(connection, Bus(reader, admin, world.names, mock=False), settled=settled)
 
 

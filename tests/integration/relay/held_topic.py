@@ -27,13 +27,16 @@ def committed_rows(url: str) -> list[Row]:
 
 
 def held(settings: Settings) -> tuple[Mapping[int, Sequence[Record]], list[Cursor]]:
-    """Return the committed records of every events partition, and every committed cursor of shard 0."""
+    """Return the committed records of every events partition, and every committed cursor, by shard."""
     names, reader = BusNames(settings.kafka.prefix), KafkaTopicReader(settings, "checker", read_timeout_s=30)
     try:
         ends = reader.end_offsets(names.events, committed=True)
         topic = {partition: reader.read(names.events, partition, 0, end) for partition, end in ends.items()}
-        end = reader.end_offsets(names.cursor, committed=True)[0]
-        cursors = [decode(record.value or b"") for record in reader.read(names.cursor, 0, 0, end)]
+        cursors = [
+            decode(record.value or b"")
+            for shard, end in sorted(reader.end_offsets(names.cursor, committed=True).items())
+            for record in reader.read(names.cursor, shard, 0, end)
+        ]
     finally:
         reader.close()
     return topic, cursors

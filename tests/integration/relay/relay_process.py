@@ -45,9 +45,9 @@ def drain(environment: Mapping[str, str]) -> dict[str, int]:
 class RelayProcess:
     """A running `iu relay run`; its log lines are collected while it runs."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *words: str) -> None:
         self._process = subprocess.Popen(
-            [*COMMAND, "run"],
+            [*COMMAND, "run", *words],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -112,9 +112,9 @@ class RelayProcess:
 
 
 @contextmanager
-def running_relay(environment: Mapping[str, str]) -> Iterator[RelayProcess]:
+def running_relay(environment: Mapping[str, str], *words: str) -> Iterator[RelayProcess]:
     """A relay that has been started and is ended with the block."""
-    relay = RelayProcess(environment)
+    relay = RelayProcess(environment, *words)
     try:
         yield relay
     finally:

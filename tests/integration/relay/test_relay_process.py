@@ -268,7 +268,7 @@ def test_a_restored_database_is_78_and_says_what_differs(stage: Stage) -> None:
         done = run_relay(stage.with_settings(database_url=restored), "run", "--once")
         assert_refused(done, 78, "oid of the database", "no such row", "iu verify")
         told = json.loads(run_relay(stage.with_settings(database_url=restored), "status", "--json").stdout)
-        assert any("no such row" in difference for difference in told["differences"])
+        assert any("no such row" in difference for difference in told["shards"][0]["differences"])
     finally:
         with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {name}_old WITH (FORCE)")
@@ -315,7 +315,7 @@ def test_on_the_mock_broker_it_runs_too(stage: Stage, tmp_path: Path) -> None:
         stage.write(3)
         assert drain(there)["published"] == 3
         told = json.loads(run_relay(there, "status", "--json").stdout)
-        assert sum(part["count"] for part in told["cursor"]["digests"].values()) == 15
+        assert sum(part["count"] for part in told["shards"][0]["cursor"]["digests"].values()) == 15
     finally:
         mock.terminate()
         mock.wait(10)
@@ -327,7 +327,7 @@ def test_the_status_says_in_words_where_the_relay_stands(stage: Stage) -> None:
     assert "nothing yet" in before.stdout
     stage.write(5)
     waiting = json.loads(run_relay(stage.environment, "status", "--json").stdout)
-    assert (waiting["cursor"], waiting["pending"]["events"]) == (None, 5)
+    assert (waiting["shards"][0]["cursor"], waiting["shards"][0]["pending"]["events"]) == (None, 5)
     drain(stage.environment)
     stage.write(3)
     with running_relay(stage.with_settings(database_url=stage.url)) as relay:
@@ -338,10 +338,10 @@ def test_the_status_says_in_words_where_the_relay_stands(stage: Stage) -> None:
         relay.wait()
     drain(stage.environment)
     told = json.loads(run_relay(stage.environment, "status", "--json").stdout)
-    assert told["holder"] is None
-    assert told["pending"] == {"events": 0, "oldest_at": None}
-    assert sum(part["count"] for part in told["cursor"]["digests"].values()) == 8
-    assert told["differences"] == []
+    assert told["shards"][0]["holder"] is None
+    assert told["shards"][0]["pending"] == {"events": 0, "oldest_at": None}
+    assert sum(part["count"] for part in told["shards"][0]["cursor"]["digests"].values()) == 8
+    assert told["shards"][0]["differences"] == []
 
 
 def test_a_wrong_setting_is_78_and_named(stage: Stage) -> None:

@@ -37,6 +37,7 @@ CURSOR = Cursor(
     highest=Highest(7, UUID(int=7)),
     digests={0: Digest(2, bytes(range(32))), 3: Digest()},
     blocked={UUID(int=9): 12},
+    sealed=True,
 )
 
 
@@ -52,7 +53,7 @@ def test_a_cursor_without_history_survives() -> None:
 def test_the_record_is_sorted_json_with_every_field_of_the_design() -> None:
     document = json.loads(encode(CURSOR))
     assert list(document) == sorted(document)
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["window"] == {
         "settled": "10:15:10,13",
         "open": "13:20:13,18",
@@ -70,7 +71,14 @@ def test_the_record_is_sorted_json_with_every_field_of_the_design() -> None:
     assert document["highest"] == {"id": 7, "event_ref": str(UUID(int=7))}
     assert document["topic"]["id"] == CURSOR.topic_id
     assert document["blocked"] == {str(UUID(int=9)): 12}
+    assert document["sealed"] is True
     assert {"incarnation", "relay_version", "at", "sequence", "partitions"} <= set(document)
+
+
+def test_a_cursor_of_format_1_is_read_as_not_sealed() -> None:
+    document = json.loads(encode(CURSOR)) | {"format": 1}
+    del document["sealed"]
+    assert decode(json.dumps(document).encode()) == replace(CURSOR, sealed=False)
 
 
 def test_a_shard_has_a_key_of_its_own_for_compaction() -> None:
@@ -110,9 +118,10 @@ def test_the_next_cursor_is_one_transaction_on_and_keeps_where_it_comes_from() -
         b"\xff\xfe",
         b"[]",
         b"{}",
-        encode(CURSOR).replace(b'"format":1', b'"format":2'),
+        encode(CURSOR).replace(b'"format":2', b'"format":3'),
         encode(CURSOR).replace(b'"13:20:13,18"', b'"20:13:"'),
         encode(CURSOR).replace(b'"sequence":41', b'"sequence":"x"'),
+        encode(CURSOR).replace(b'"sealed":true', b'"sealed":1'),
         encode(CURSOR).replace(b'"shards":1', b'"shards":1,"more":1'),
         encode(CURSOR)[:-1],
     ],

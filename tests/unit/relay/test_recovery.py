@@ -9,7 +9,17 @@ from iu_core.bus.ports import Outgoing, Topic
 from iu_core.errors import Misconfigured, Retryable
 from producers.relay.cursor import Cursor, Highest, Layout, Origin, encode
 from producers.relay.outbox import Identity
-from producers.relay.recovery import compare, find_cursor, holds_events, last_record, refuse
+from producers.relay.recovery import (
+    compare,
+    find_cursor,
+    holds_events,
+    in_force,
+    last_cursors,
+    last_record,
+    refuse,
+    refuse_other_layout,
+    refuse_sealed,
+)
 from producers.relay.snapshot import Position, Snapshot
 from tests.contract.bus.fake_bus import FakeAdmin, FakeBroker, FakeReader
 from tests.unit.relay.test_cursor import CURSOR as WRITTEN
@@ -73,9 +83,49 @@ def test_another_topic_is_noticed() -> None:
     assert findings(topic=replace(TOPIC, partitions=8)) == {"partitions of the topic"}
 
 
-def test_another_layout_is_noticed() -> None:
-    assert findings(layout=replace(CURSOR.layout, epoch=2)) == {"layout epoch"}
+def test_another_number_of_shards_is_noticed_and_the_epoch_is_the_cursors_to_say() -> None:
+    assert findings(layout=replace(CURSOR.layout, epoch=2)) == set()
     assert findings(layout=replace(CURSOR.layout, shards=2)) == {"shards"}
+    with pytest.raises(Misconfigured) as raised:
+        refuse(compare(CURSOR, HERE, HIGHEST.event_ref, TOPIC, replace(CURSOR.layout, shards=2)))
+    assert "IU_RELAY__SHARDS=1" in (raised.value.remedy or "")
+    assert "iu relay reshard --to 2" in (raised.value.remedy or "")
+
+
+def cursors(*layouts: Layout) -> dict[int, Cursor]:
+    return {layout.shard: replace(CURSOR, layout=layout) for layout in layouts}
+
+
+def test_without_a_cursor_the_topic_says_how_many_shards_there_are() -> None:
+    refuse_other_layout({}, Layout(4, 2, 1), made_for=2)
+    for made_for in (1, 3):
+        with pytest.raises(Misconfigured) as raised:
+            refuse_other_layout({}, Layout(4, 2, 1), made_for)
+        assert f"IU_RELAY__SHARDS={made_for}" in (raised.value.remedy or "")
+
+
+def test_the_newest_layout_among_all_cursors_counts() -> None:
+    """A shard that never published has no cursor of its own, and must not begin in another layout."""
+    refuse_other_layout(cursors(Layout(4, 3, 0)), Layout(4, 3, 2), made_for=3)
+    with pytest.raises(Misconfigured, match="relayed in 3 shards"):
+        refuse_other_layout(cursors(Layout(4, 3, 0)), Layout(4, 2, 1), made_for=3)
+    resharded = cursors(Layout(4, 3, 0, epoch=1), Layout(4, 2, 1, epoch=2))
+    assert in_force(resharded) == Layout(4, 2, 0, epoch=2)
+    refuse_other_layout(resharded, Layout(4, 2, 1), made_for=3)
+    with pytest.raises(Misconfigured, match="relayed in 2 shards"):
+        refuse_other_layout(resharded, Layout(4, 3, 0), made_for=3)
+
+
+def test_after_a_reshard_a_shard_without_a_cursor_has_lost_it() -> None:
+    with pytest.raises(Misconfigured, match="shard 1 has no cursor"):
+        refuse_other_layout(cursors(Layout(4, 2, 0, epoch=2)), Layout(4, 2, 1), made_for=2)
+
+
+def test_a_sealed_cursor_is_refused_with_the_command_that_goes_on() -> None:
+    refuse_sealed(replace(CURSOR, sealed=False))
+    with pytest.raises(Misconfigured, match="sealed") as raised:
+        refuse_sealed(replace(CURSOR, sealed=True))
+    assert "iu relay reshard" in (raised.value.remedy or "")
 
 
 def test_nothing_published_yet_needs_no_row() -> None:
@@ -120,6 +170,15 @@ def test_the_last_committed_record_is_found_behind_any_number_of_aborted_ones() 
     assert found is not None
     assert found.value == b"2"
     assert last_record(bus.reader, "c", 1, 0) is None
+
+
+def test_an_onlooker_sees_the_last_committed_cursor_of_each_shard() -> None:
+    bus = Bus()
+    bus.put(encode(CURSOR))
+    bus.put(encode(replace(CURSOR, sequence=42)))
+    bus.put(encode(replace(CURSOR, sequence=43)), commit=None)
+    found = last_cursors(bus.reader, "c")
+    assert {shard: cursor.sequence for shard, cursor in found.items()} == {0: 42}
 
 
 def test_no_committed_record_is_no_cursor() -> None:
