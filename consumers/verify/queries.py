@@ -2,6 +2,9 @@
 
 Every query returns (count, first case). All of them run in one REPEATABLE READ snapshot that is
 younger than the end of the topic they compare with: so each record on the topic has its row.
+
+Which events the relay could not publish is said by the table of its dead letters, a copy of a topic
+that `iu relay blocked` brings up to date.
 """
 
 from dataclasses import dataclass
@@ -46,19 +49,23 @@ ON_TOPIC: Final = (
     Check(
         "the versions of a tree follow one another on one partition, without a hole",
         """SELECT count(*), min(format('tree %s: version %s at partition %s, offset %s follows %s',
-                         aggregate_id, aggregate_version, partition, "offset", before))
+                         aggregate_id, aggregate_version, partition, "offset", 'version ' || before))
              FROM (SELECT e.aggregate_id, e.aggregate_version, t.partition, t."offset",
-                          format('version %s', lag(e.aggregate_version) OVER tree) AS before,
-                          e.aggregate_version - coalesce(lag(e.aggregate_version) OVER tree,
+                          lag(e.aggregate_version) OVER tree AS before,
+                          coalesce(lag(e.aggregate_version) OVER tree,
                             (SELECT max(b.version) FROM public.iu_tree_baseline AS b
                               WHERE b.tree_id = e.aggregate_id
-                                AND b.version < e.aggregate_version), 0) AS step,
+                                AND b.version < e.aggregate_version), 0) AS since,
                           t.partition <> coalesce(lag(t.partition) OVER tree, t.partition) AS elsewhere
                      FROM pg_temp.verify_topic AS t
                      JOIN public.event_outbox AS e ON e.event_ref = t.event_ref
                    WINDOW tree AS (PARTITION BY e.aggregate_id, e.incarnation
                                    ORDER BY t.partition, t."offset")) AS steps
-            WHERE step <> 1 OR elsewhere""",
+            WHERE elsewhere
+               OR aggregate_version - since <> 1 + (
+                    SELECT count(*) FROM public.iu_relay_dead_letter AS l
+                     WHERE l.tree_id = steps.aggregate_id AND l.state IN ('skipped', 'discarded')
+                       AND l.aggregate_version > since AND l.aggregate_version < steps.aggregate_version)""",
     ),
 )
 
@@ -68,7 +75,15 @@ SKIPPED: Final = Check(
     """SELECT count(*), min('event ' || e.event_ref || ', outbox row ' || e.id)
          FROM public.event_outbox AS e
         WHERE pg_visible_in_snapshot(e.xid, %(settled)s::text::pg_snapshot)
-          AND NOT EXISTS (SELECT FROM pg_temp.verify_topic AS t WHERE t.event_ref = e.event_ref)""",
+          AND NOT EXISTS (SELECT FROM pg_temp.verify_topic AS t WHERE t.event_ref = e.event_ref)
+          AND NOT EXISTS (
+                SELECT FROM public.iu_relay_dead_letter AS l
+                 WHERE l.tree_id = e.aggregate_id
+                   AND CASE l.state
+                         WHEN 'blocked' THEN l.aggregate_version <= e.aggregate_version
+                         WHEN 'published' THEN false
+                         ELSE l.event_ref = e.event_ref
+                       END)""",
 )
 
 ON_DECISIONS: Final = (

@@ -1,4 +1,4 @@
-"""`iu relay`: run the outbox relay, and say where it stands."""
+"""`iu relay`: run the outbox relay, say where it stands, and let blocked trees go on."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from iu_core.bus.names import BusNames
 from iu_core.cli import relay_reshard
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit
+from iu_core.cli.relay_blocked import blocked, unblock
 from iu_core.process_signals import stop_on_signals
 from iu_core.telemetry import configure_logs
 from producers.relay.contracts import BundledContracts
@@ -16,6 +17,8 @@ from producers.relay.supervisor import Supervisor, chosen_shards
 from schemas.catalog import Catalog
 
 app = typer.Typer()
+app.command()(blocked)
+app.command()(unblock)
 app.command("reshard")(relay_reshard.command)
 
 UntilIdle = Annotated[

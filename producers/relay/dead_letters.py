@@ -9,7 +9,8 @@ A datum may be larger than a record: it is cut into parts, each with all headers
 and `iu_part` = "number/count". One shard writes to a partition, one transaction at a time, so
 the parts of a letter stand one behind the other among the committed records.
 
-Header values are ASCII; what is not, is percent-encoded. Pure: no clock, no broker.
+Header values are ASCII; what is not, is percent-encoded. The table `iu_relay_dead_letter` is a
+copy of the topic, filled by `record_all`; all else here is pure.
 """
 
 from collections.abc import Iterable
@@ -20,7 +21,10 @@ from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 from uuid import UUID
 
-from iu_core.bus.ports import Headers, Outgoing, Record
+import psycopg
+
+from iu_core.bus.ports import Headers, Outgoing, Record, Topic, TopicReader
+from iu_core.database import Connection, translate
 from iu_core.errors import Terminal
 
 PART_BYTES_MAX: Final = 900_000
@@ -30,6 +34,15 @@ TEXT_CHARACTERS_MAX: Final = 2_000
 
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 _PLAIN: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+# Read at once: with parts as large as they may be, some 60 MB.
+_READ_OFFSETS: Final = 64
+
+_ENDS: Final = "SELECT e.partition, e.last_offset FROM public.fn_iu_relay_dead_letter_ends(%s) AS e"
+_RECORD: Final = """
+    SELECT public.fn_iu_relay_dead_letter_record(
+        %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_RESOLVE: Final = "SELECT public.fn_iu_relay_dead_letter_resolve(%s, %s, %s, %s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +185,54 @@ class Assembler:
             raise _broken(self._parts[-1], f"{len(self._parts)} of {self._count} parts are there")
 
 
+def record_all(reader: TopicReader, connection: Connection, topic: Topic) -> int:
+    """Copy what the table `iu_relay_dead_letter` lacks of `topic`; return how many rows changed.
+
+    Goes on behind the last letter that the table holds of each partition, else from the start of
+    the topic. Idempotent, and safe beside another process that does the same. `connection` is in
+    autocommit mode and in role `iu_relay`. Raises `Terminal` on a letter that is not whole,
+    `Retryable` if a server is away.
+    """
+    try:
+        recorded: dict[int, int] = dict(connection.execute(_ENDS, (topic.topic_id,)).fetchall())
+        starts, ends = reader.start_offsets(topic.name), reader.end_offsets(topic.name, committed=True)
+        changed = 0
+        for partition, end in sorted(ends.items()):
+            assembler = Assembler()
+            first = max(starts[partition], recorded.get(partition, -1) + 1)
+            for low in range(first, end, _READ_OFFSETS):
+                for record in reader.read(topic.name, partition, low, min(low + _READ_OFFSETS, end)):
+                    if (entry := assembler.take(record)) is not None:
+                        changed += _copy(connection, topic.topic_id, entry)
+            assembler.finish()
+    except psycopg.Error as error:
+        raise translate(error) from error
+    return changed
+
+
+def _copy(connection: Connection, topic_id: str, entry: Entry) -> bool:
+    match entry:
+        case DeadLetter():
+            query, values = _RECORD, _letter_values(entry, topic_id)
+        case Resolution():
+            query = _RESOLVE
+            values = (
+                entry.event_ref, entry.incarnation, entry.outcome.value, entry.at, entry.by, entry.reason,
+            )  # fmt: skip
+    return connection.execute(query, values).fetchone() == (True,)
+
+
+def _letter_values(letter: DeadLetter, topic_id: str) -> tuple[object, ...]:
+    if (place := letter.place) is None:
+        raise ValueError("only a letter that was read from the topic can be recorded")
+    return (
+        letter.outbox_id, letter.event_ref, letter.event_type, letter.schema_version, letter.tree_id,
+        letter.aggregate_version, letter.incarnation, letter.occurred_at, letter.datum,
+        letter.payload_digest, letter.reason, letter.detail, letter.policy, place.topic, topic_id,
+        place.partition, place.first_offset, place.last_offset, place.at,
+    )  # fmt: skip
+
+
 def _belongs(record: Record, count: int, first: Record, first_count: int) -> bool:
     same_event = record.header("ce_id") == first.header("ce_id") and record.key == first.key
     return same_event and count == first_count
@@ -226,7 +287,10 @@ def _part(record: Record) -> tuple[int, int]:
 
 
 def _ascii(text: str) -> bytes:
-    return quote(text[:TEXT_CHARACTERS_MAX], safe=_PLAIN, errors="replace").encode("ascii")
+    # PostgreSQL has no NUL in a text.
+    return quote(text[:TEXT_CHARACTERS_MAX].replace("\0", "\ufffd"), safe=_PLAIN, errors="replace").encode(
+        "ascii"
+    )
 
 
 def _text(record: Record, header: str) -> str:

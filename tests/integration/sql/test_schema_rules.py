@@ -123,6 +123,7 @@ def test_no_function_builds_sql_from_values(admin: Session) -> None:
         "iu_tree_baseline",
         "iu_structure_operation",
         "event_outbox",
+        "iu_relay_action",
     ],
 )
 @pytest.mark.parametrize("replica", [False, True])
@@ -194,13 +195,18 @@ FUNCTION_RIGHTS = {
         "fn_iu_structure_op_merge",
         "fn_iu_structure_op_replace",
     },
-    "iu_relay": set(),
+    "iu_relay": {
+        "fn_iu_relay_dead_letter_ends",
+        "fn_iu_relay_dead_letter_record",
+        "fn_iu_relay_dead_letter_resolve",
+    },
     "iu_reader": {"fn_iu_delivery_enabled"},
     "iu_gatekeeper": {"fn_iu_config_set", "fn_iu_delivery_enabled"},
 }
-# Tables of 009 and later, and what the consumer may execute, are held in test_delivery_*.
+# Tables of 009 to 013, and what the consumer may execute, are held in test_delivery_*.
 OURS = """('dot_config', 'dot_config_audit', 'iu_tree', 'information_unit', 'iu_unit_supersedes',
-           'iu_tree_baseline', 'iu_structure_operation', 'event_outbox')"""
+           'iu_tree_baseline', 'iu_structure_operation', 'event_outbox',
+           'iu_relay_dead_letter', 'iu_relay_action')"""
 
 
 def test_each_role_may_do_its_work_and_nothing_else(admin: Session) -> None:
@@ -247,10 +253,17 @@ def test_the_reader_reads_everything_and_writes_nothing(admin: Session) -> None:
         (Role.RELAY, "SELECT FROM information_unit"),
         (Role.RELAY, "SELECT FROM dot_config"),
         (Role.RELAY, "SELECT fn_iu_structure_op_deprecate_piece(NULL, 'a', 'b')"),
+        (Role.RELAY, "SELECT FROM iu_relay_dead_letter"),
+        (Role.RELAY, "UPDATE iu_relay_dead_letter SET state = 'published'"),
+        (Role.RELAY, "INSERT INTO iu_relay_action (command) VALUES ('x')"),
+        (Role.RELAY, "SELECT fn_iu_relay_action_record('x', '{}', 'x')"),
+        (Role.EDITOR, "SELECT fn_iu_relay_dead_letter_ends('x')"),
+        (Role.CONSUMER, "SELECT FROM iu_relay_dead_letter"),
         (Role.CONSUMER, "SELECT FROM event_outbox"),
         (Role.CONSUMER, "SELECT FROM dot_config"),
         (Role.GATEKEEPER, "SELECT FROM event_outbox"),
         (Role.GATEKEEPER, "INSERT INTO dot_config_audit DEFAULT VALUES"),
+        (Role.READER, "UPDATE iu_relay_dead_letter SET state = 'published'"),
         (Role.READER, "SELECT fn_iu_config_set('iu_core.structure_op_enabled', 'true', 'x')"),
     ],
 )
