@@ -1,10 +1,11 @@
-"""`iu relay`: run the outbox relay, and say where it stands."""
+"""`iu relay`: run the outbox relay, say where it stands, prune the outbox."""
 
 from typing import Annotated
 
 import typer
 
 from iu_core.bus.names import BusNames
+from iu_core.cli import relay_prune
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit
 from iu_core.telemetry import configure_logs
@@ -14,6 +15,7 @@ from producers.relay.status import Status, ask
 from schemas.catalog import Catalog
 
 app = typer.Typer()
+app.command("prune")(relay_prune.command)
 
 UntilIdle = Annotated[
     bool,
