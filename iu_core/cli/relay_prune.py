@@ -14,7 +14,7 @@ from consumers.verify.trees import fold_tree
 from iu_core.cli.context import Context
 from iu_core.cli.output import Apply, Json, Reason, emit, required_reason, stderr, table
 from iu_core.database import Role, connect
-from iu_core.errors import Usage
+from iu_core.errors import Terminal, Usage
 from iu_core.telemetry import configure_logs
 from producers.relay.prune import Preview, Pruned, preview, prune, read_bound, refuse_if_nothing_goes
 
@@ -64,11 +64,17 @@ def command(
     finally:
         owner.close()
     emit({"applied": True, "preview": found, "done": done}, as_json=as_json, text=lambda: _done(done))
+    if done.left_out:
+        raise Terminal(
+            f"{len(done.left_out)} trees could get no baseline, so their rows stay",
+            why=done.left_out[0],
+            remedy="iu verify tells where a tree differs from its events",
+        )
 
 
 def duration(words: str) -> timedelta:
     """Return `30d` and the like as a time. Raises `Usage` on anything else."""
-    written = re.fullmatch(r"(\d{1,6})([smhdw])", words)
+    written = re.fullmatch(r"([0-9]{1,6})([smhdw])", words)
     if written is None:
         raise Usage(
             f"{words!r} is no length of time",
@@ -108,7 +114,5 @@ def _progress(found: Preview, done: Pruned) -> None:
     stderr.print(f"[dim]{done.rows} of {found.rows} rows, transaction {done.batches}[/]")
 
 
-def _done(done: Pruned) -> Group:
-    lines = [Text(f"pruned {done.rows} rows in {done.batches} transactions, took {done.baselines} baselines")]
-    lines += [Text(f"left out: {why}", style="yellow") for why in done.left_out]
-    return Group(*lines)
+def _done(done: Pruned) -> str:
+    return f"pruned {done.rows} rows in {done.batches} transactions, took {done.baselines} baselines"
