@@ -28,7 +28,7 @@ Verdict: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The row of the outbox."""
+    """The row of the outbox, or the stub that was left of it at `pruned_at`."""
 
     event_ref: UUID
     event_type: str
@@ -38,6 +38,7 @@ class Event:
     incarnation: int
     bucket: int
     occurred_at: datetime
+    pruned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,10 +151,10 @@ def _find(records: Sequence[Record], event: Event) -> Place | None:
 
 _EVENT: Final = """
     SELECT e.event_ref, e.event_type, e.schema_version, e.aggregate_id, e.aggregate_version,
-           e.incarnation, e.bucket, e.occurred_at,
+           e.incarnation, e.bucket, e.occurred_at, e.pruned_at,
            o.id, o.kind, u.iu_code, o.actor, o.reason,
            (SELECT c.delivered_at FROM public.iu_tree_change_log AS c WHERE c.event_ref = e.event_ref)
-      FROM public.event_outbox AS e
+      FROM public.iu_event AS e
       LEFT JOIN public.iu_structure_operation AS o ON o.event_ref = e.event_ref
       LEFT JOIN public.information_unit AS u ON u.id = o.subject_id
      WHERE e.event_ref = %s

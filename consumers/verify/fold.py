@@ -6,6 +6,7 @@ digests. An event says where units land; how it shifts their siblings is a fixed
 was lost, doubled or swapped shows as a unit that stands elsewhere.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -37,6 +38,24 @@ def tree_of(units: Iterable[Payload]) -> Tree:
 
 
 _BASELINE_FIELDS = ("parent_id", "ordinal", "iu_code", "lifecycle", "content_digest")
+
+
+def digest_of(tree: Tree) -> bytes:
+    """Return the digest of a baseline of `tree`. Source: sql/functions/fn_iu_tree_baseline_digest.sql."""
+    lines = (
+        "\t".join(
+            (
+                unit.unit_id,
+                unit.parent_id or "",
+                str(unit.ordinal),
+                unit.iu_code,
+                unit.lifecycle,
+                unit.content_digest,
+            )
+        )
+        for _, unit in sorted(tree.items())
+    )
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).digest()
 
 
 def apply(tree: Tree, event_type: str, payload: Payload) -> None:

@@ -1,7 +1,8 @@
 """The checks that are one query each: how many rows break the rule, and the first of them in words.
 
-Every query returns (count, first case). All of them run in one REPEATABLE READ snapshot that is
-younger than the end of the topic they compare with: so each record on the topic has its row.
+Every query returns (count, first case). `iu_event` has the rows of the outbox and what was pruned
+of it. All of them run in one REPEATABLE READ snapshot that is younger than the end of the topic
+they compare with: so each record on the topic has its row or its stub.
 
 Which events the relay could not publish is said by the table of its dead letters, a copy of a topic
 that `iu relay blocked` brings up to date.
@@ -25,7 +26,7 @@ ON_TOPIC: Final = (
         """SELECT count(*), min(format('partition %s, offset %s: %s', t.partition, t."offset",
                          coalesce('event ' || t.event_ref, 'a record without a ce_id that is one')))
              FROM pg_temp.verify_topic AS t
-            WHERE NOT EXISTS (SELECT FROM public.event_outbox AS e WHERE e.event_ref = t.event_ref)""",
+            WHERE NOT EXISTS (SELECT FROM public.iu_event AS e WHERE e.event_ref = t.event_ref)""",
     ),
     Check(
         "no event is on the topic twice",
@@ -37,7 +38,7 @@ ON_TOPIC: Final = (
         "a record holds the bytes that the operation wrote, under its tree's key",
         """SELECT count(*), min(format('event %s at partition %s, offset %s',
                                      e.event_ref, t.partition, t."offset"))
-             FROM pg_temp.verify_topic AS t JOIN public.event_outbox AS e ON e.event_ref = t.event_ref
+             FROM pg_temp.verify_topic AS t JOIN public.iu_event AS e ON e.event_ref = t.event_ref
             WHERE t.digest IS DISTINCT FROM e.payload_digest
                OR t.tree_id IS DISTINCT FROM e.aggregate_id::text""",
     ),
@@ -53,12 +54,12 @@ ON_TOPIC: Final = (
              FROM (SELECT e.aggregate_id, e.aggregate_version, t.partition, t."offset",
                           lag(e.aggregate_version) OVER tree AS before,
                           coalesce(lag(e.aggregate_version) OVER tree,
-                            (SELECT max(b.version) FROM public.iu_tree_baseline AS b
-                              WHERE b.tree_id = e.aggregate_id
-                                AND b.version < e.aggregate_version), 0) AS since,
+                            (SELECT max(p.aggregate_version) FROM public.iu_event AS p
+                              WHERE p.aggregate_id = e.aggregate_id
+                                AND p.incarnation < e.incarnation), 0) AS since,
                           t.partition <> coalesce(lag(t.partition) OVER tree, t.partition) AS elsewhere
                      FROM pg_temp.verify_topic AS t
-                     JOIN public.event_outbox AS e ON e.event_ref = t.event_ref
+                     JOIN public.iu_event AS e ON e.event_ref = t.event_ref
                    WINDOW tree AS (PARTITION BY e.aggregate_id, e.incarnation
                                    ORDER BY t.partition, t."offset")) AS steps
             WHERE elsewhere
@@ -72,9 +73,9 @@ ON_TOPIC: Final = (
 # settled: the snapshot up to which the relay's cursor says that everything is published.
 SKIPPED: Final = Check(
     "what the relay's cursor calls published is on the topic",
-    """SELECT count(*), min('event ' || e.event_ref || ', outbox row ' || e.id)
-         FROM public.event_outbox AS e
-        WHERE pg_visible_in_snapshot(e.xid, %(settled)s::text::pg_snapshot)
+    """SELECT count(*), min('event ' || e.event_ref || coalesce(', outbox row ' || e.outbox_id, ', pruned'))
+         FROM public.iu_event AS e
+        WHERE (e.pruned_at IS NOT NULL OR pg_visible_in_snapshot(e.xid, %(settled)s::text::pg_snapshot))
           AND NOT EXISTS (SELECT FROM pg_temp.verify_topic AS t WHERE t.event_ref = e.event_ref)
           AND NOT EXISTS (
                 SELECT FROM public.iu_relay_dead_letter AS l
@@ -116,8 +117,31 @@ ON_DECISIONS: Final = (
     Check(
         "a projection row says what its event says",
         """SELECT count(*), min(format('event %s', c.event_ref))
-             FROM public.iu_tree_change_log AS c LEFT JOIN public.event_outbox AS e USING (event_ref)
-            WHERE c.payload IS DISTINCT FROM e.payload""",
+             FROM public.iu_tree_change_log AS c LEFT JOIN public.iu_event AS e USING (event_ref)
+            WHERE CASE WHEN e.pruned_at IS NULL THEN c.payload IS DISTINCT FROM e.payload
+                       ELSE NOT public.fn_iu_payload_matches(
+                              e.event_type, e.schema_version, c.payload, e.payload_digest) END""",
+    ),
+)
+
+ON_PRUNED: Final = (
+    Check(
+        "an event is in the outbox or pruned, not both",
+        """SELECT count(*), min(format('event %s', s.event_ref))
+             FROM public.event_outbox_stub AS s JOIN public.event_outbox AS e ON e.event_ref = s.event_ref""",
+    ),
+    Check(
+        "what was pruned of a tree are its first versions, without a hole",
+        """SELECT count(*), min(format('tree %s: %s events up to version %s, from version %s on',
+                                       aggregate_id, events, last, first))
+             FROM (SELECT aggregate_id, count(DISTINCT aggregate_version) AS events,
+                          min(aggregate_version) AS first, max(aggregate_version) AS last,
+                          max(aggregate_version) FILTER (WHERE pruned_at IS NOT NULL) AS last_pruned,
+                          min(aggregate_version) FILTER (WHERE pruned_at IS NULL) AS first_kept
+                     FROM public.iu_event
+                    WHERE aggregate_id IN (SELECT s.aggregate_id FROM public.event_outbox_stub AS s)
+                    GROUP BY aggregate_id) AS tree
+            WHERE first <> 1 OR last <> events OR last_pruned > first_kept""",
     ),
 )
 
@@ -139,7 +163,7 @@ STATES: Final = """
         EXISTS (SELECT FROM public.iu_route_attempt AS a WHERE a.route_code = r.route_code
                    AND a.event_ref = e.event_ref AND a.decision = 'dry_run') AS planned
         FROM public.iu_outbound_route AS r
-        JOIN public.event_outbox AS e ON e.event_type = r.event_type
+        JOIN public.iu_event AS e ON e.event_type = r.event_type
         LEFT JOIN pg_temp.verify_topic AS t ON t.event_ref = e.event_ref
         LEFT JOIN public.iu_route_offset AS p ON p.route_code = r.route_code AND p.lane = 'live'
              AND p.partition = t.partition AND p.topic = %(topic)s

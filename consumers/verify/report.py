@@ -35,13 +35,14 @@ class RouteStates:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of one run.
+    """The outcome of one run. `pruned` of the `events` have left the outbox.
 
     `proven` is False where the broker is a mock: then the checks ran, but on nothing that
     could break them.
     """
 
     events: int
+    pruned: int
     published: int
     projected: int
     trees: int

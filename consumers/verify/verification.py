@@ -56,7 +56,7 @@ def verify(
             progress("comparing decisions and effects")
             findings = [
                 finding
-                for check in (*queries.ON_TOPIC, *queries.ON_DECISIONS)
+                for check in (*queries.ON_TOPIC, *queries.ON_PRUNED, *queries.ON_DECISIONS)
                 if (finding := _ask(connection, check)) is not None
             ]
             if settled is not None and (skipped := _ask(connection, queries.SKIPPED, settled=settled)):
@@ -68,7 +68,8 @@ def verify(
             if trees.finding is not None:
                 findings.append(trees.finding)
             return Report(
-                events=_count(connection, "event_outbox"),
+                events=_count(connection, "iu_event"),
+                pruned=_count(connection, "event_outbox_stub"),
                 published=published,
                 projected=_count(connection, "iu_tree_change_log"),
                 trees=trees.trees,

@@ -70,6 +70,8 @@ def in_words(found: Explanation) -> Group:
                 f"version {event.aggregate_version} of tree {event.tree_id}"
             )
         )
+        if event.pruned_at is not None:
+            lines.append(Text(f"pruned     {event.pruned_at:%Y-%m-%d %H:%M:%S} UTC; its digest stays"))
     if (operation := found.operation) is not None:
         subject = operation.iu_code or "a unit"
         lines.append(Text(f"by         {operation.actor}: {operation.kind} of {subject}"))

@@ -19,7 +19,7 @@ GROUPS: Final = {
     "gate": "The switches: status, open, close, allow, revoke, history.",
     "route": "Routes: list, show, enable, disable, dry-run.",
     "op": "Structure operations on a tree; previewed unless --apply.",
-    "relay": "The outbox relay: run, status, blocked, unblock, reshard.",
+    "relay": "The outbox relay: run, status, blocked, unblock, reshard, prune.",
     "consumer": "The route consumers: run.",
     "schemas": "The event contracts: check, sql, lock.",
 }

@@ -1,11 +1,11 @@
-"""`iu relay`: run the outbox relay, say where it stands, and let blocked trees go on."""
+"""`iu relay`: run the outbox relay, say where it stands, and what is done in its place."""
 
 from typing import Annotated
 
 import typer
 
 from iu_core.bus.names import BusNames
-from iu_core.cli import relay_reshard
+from iu_core.cli import relay_prune, relay_reshard
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit
 from iu_core.cli.relay_blocked import blocked, unblock
@@ -20,6 +20,7 @@ app = typer.Typer()
 app.command()(blocked)
 app.command()(unblock)
 app.command("reshard")(relay_reshard.command)
+app.command("prune")(relay_prune.command)
 
 UntilIdle = Annotated[
     bool,

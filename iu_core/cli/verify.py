@@ -70,8 +70,8 @@ def in_words(report: Report) -> RenderableType:
         unless_zero=("dead", "parked", "refused", "ahead", "before start", "unpublished", "undecided"),
     )  # fmt: skip
     totals = Text(
-        f"{report.events} events, {report.published} on the topic, {report.projected} projected; "
-        f"{report.units} units in {report.trees} trees folded and compared"
+        f"{report.events} events, {report.pruned} of them pruned; {report.published} on the topic, "
+        f"{report.projected} projected; {report.units} units in {report.trees} trees folded and compared"
     )
     verdict = (
         [Text("verify: clean", style="bold green")]

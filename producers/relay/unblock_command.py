@@ -8,7 +8,6 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
-from psycopg.types.json import Jsonb
 
 from iu_core import __version__
 from iu_core.bus.kafka_admin import KafkaAdmin
@@ -21,6 +20,7 @@ from iu_core.database import Connection, Role, connect, translate
 from iu_core.errors import Misconfigured
 from iu_core.settings import BadRowPolicy, Settings
 from producers.relay import recovery, topics
+from producers.relay.actions import record_action
 from producers.relay.blocked import fill_table, newest_cursors
 from producers.relay.cursor import Cursor
 from producers.relay.framing import Contracts, Framer
@@ -191,13 +191,7 @@ class UnblockCommand:
             "from_version": cursor.blocked[self._tree],
             "cursor_sequence": cursor.sequence,
         }
-        try:
-            owner.execute(
-                "SELECT public.fn_iu_relay_action_record('relay unblock', %s, %s)",
-                (Jsonb(detail), self._reason),
-            )
-        except psycopg.Error as error:
-            raise translate(error) from error
+        record_action(owner, "relay unblock", detail, self._reason)
 
     def _summary(self, servers: "_Servers", cursor: Cursor, done: list[Batch], *, applied: bool) -> Unblocked:
         again = done[-1].blocked_again

@@ -3,7 +3,8 @@
 -- 1. The gates, first and for every call: a batch that began with open gates keeps them open
 --    until its transaction ends, and a closed one refuses before anything is looked at.
 -- 2. The event.  The caller's payload is never trusted: it must equal the one that the
---    operation wrote, and the event must be of the route's own type.
+--    operation wrote, or where that has left the outbox have its digest (fn_iu_route_event);
+--    and the event must be of the route's own type.
 -- 3. The target, by a static CASE.  No name is ever built into a statement here, and no
 --    network, secret or outside address is within reach.
 --
@@ -21,17 +22,7 @@ DECLARE
   v_event public.event_outbox;
 BEGIN
   v_route := public.fn_iu_route_gate(p_route_code);
-
-  SELECT event.* INTO v_event
-    FROM public.event_outbox AS event
-   WHERE event.event_ref = p_event_ref;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'IU001',
-      MESSAGE = format('event %s is not in the outbox', p_event_ref),
-      DETAIL  = 'No committed operation of this database wrote it.',
-      HINT    = format('See what is known of it with: iu explain %s', p_event_ref);
-  END IF;
+  v_event := public.fn_iu_route_event(p_event_ref, p_payload);
 
   IF v_event.event_type <> v_route.event_type THEN
     RAISE EXCEPTION USING

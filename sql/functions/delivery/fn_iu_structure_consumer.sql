@@ -2,7 +2,7 @@
 --
 -- Idempotent by the unique event_ref: whoever delivers an event again, or at the same time,
 -- waits for the first and then finds the row there.  What kind of event it was, of which tree
--- and version, is read from the outbox: those columns are not the caller's to tell.
+-- and version, is read from the outbox or the stub: those columns are not the caller's to tell.
 --
 -- It asks no gate.  Only fn_iu_route_deliver calls it, and no process role may.
 
@@ -18,7 +18,7 @@ BEGIN
     (event_ref, event_type, tree_id, aggregate_version, incarnation, payload)
   SELECT event.event_ref, event.event_type, event.aggregate_id, event.aggregate_version,
          event.incarnation, p_payload
-    FROM public.event_outbox AS event
+    FROM public.iu_event AS event
    WHERE event.event_ref = p_event_ref
       ON CONFLICT (event_ref) DO NOTHING;
   RETURN FOUND;

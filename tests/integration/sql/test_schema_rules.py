@@ -123,6 +123,7 @@ def test_no_function_builds_sql_from_values(admin: Session) -> None:
         "iu_tree_baseline",
         "iu_structure_operation",
         "event_outbox",
+        "event_outbox_stub",
         "iu_relay_action",
     ],
 )
@@ -200,13 +201,13 @@ FUNCTION_RIGHTS = {
         "fn_iu_relay_dead_letter_record",
         "fn_iu_relay_dead_letter_resolve",
     },
-    "iu_reader": {"fn_iu_delivery_enabled"},
+    "iu_reader": {"fn_iu_delivery_enabled", "fn_iu_payload_matches"},
     "iu_gatekeeper": {"fn_iu_config_set", "fn_iu_delivery_enabled"},
 }
 # Tables of 009 to 013, and what the consumer may execute, are held in test_delivery_*.
 OURS = """('dot_config', 'dot_config_audit', 'iu_tree', 'information_unit', 'iu_unit_supersedes',
            'iu_tree_baseline', 'iu_structure_operation', 'event_outbox',
-           'iu_relay_dead_letter', 'iu_relay_action')"""
+           'event_outbox_stub', 'iu_event', 'iu_relay_dead_letter', 'iu_relay_action')"""
 
 
 def test_each_role_may_do_its_work_and_nothing_else(admin: Session) -> None:
