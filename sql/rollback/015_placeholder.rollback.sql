@@ -1,0 +1,6 @@
+-- Undoes 015.
+
+BEGIN;
+SET LOCAL ROLE iu_owner;
+
+COMMIT;
