@@ -7,7 +7,7 @@
 -- 3. The target, by a static CASE.  No name is ever built into a statement here, and no
 --    network, secret or outside address is within reach.
 --
--- Refused by a gate: 42501, 0A000.  Refused for the event's own sake: IU001, IU020.
+-- Refused by a gate: 42501, 0A000.  Refused for the event's own sake: IU001, IU020, IU022.
 
 CREATE OR REPLACE FUNCTION public.fn_iu_route_deliver(p_route_code text, p_event_ref uuid, p_payload jsonb)
 RETURNS boolean
@@ -22,16 +22,7 @@ DECLARE
 BEGIN
   v_route := public.fn_iu_route_gate(p_route_code);
 
-  SELECT event.* INTO v_event
-    FROM public.event_outbox AS event
-   WHERE event.event_ref = p_event_ref;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'IU001',
-      MESSAGE = format('event %s is not in the outbox', p_event_ref),
-      DETAIL  = 'No committed operation of this database wrote it.',
-      HINT    = format('See what is known of it with: iu explain %s', p_event_ref);
-  END IF;
+  v_event := public.fn_iu_route_event(p_event_ref);
 
   IF v_event.event_type <> v_route.event_type THEN
     RAISE EXCEPTION USING
