@@ -51,6 +51,7 @@ def run(context: Context, *, quiet: bool) -> Report:
             connection,
             bus,
             settled=None if cursor is None else str(cursor.position.settled),
+            floor_id=0 if cursor is None else cursor.position.floor_id,
             progress=(lambda line: None) if quiet else lambda line: stderr.print(f"[dim]{line}[/]"),
         )
 
