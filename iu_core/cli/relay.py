@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from iu_core.bus.names import BusNames
+from iu_core.cli import relay_rebase
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit
 from iu_core.process_signals import stop_on_signals
@@ -15,6 +16,7 @@ from producers.relay.status import Status, ask
 from schemas.catalog import Catalog
 
 app = typer.Typer()
+app.command("rebase")(relay_rebase.command)
 
 UntilIdle = Annotated[
     bool,
