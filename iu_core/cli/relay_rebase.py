@@ -9,6 +9,7 @@ from rich.text import Text
 from iu_core.bus.names import BusNames
 from iu_core.cli.context import Context
 from iu_core.cli.output import Apply, Json, Reason, emit, required_reason, stderr, table
+from iu_core.telemetry import configure_logs
 from producers.relay.contracts import BundledContracts
 from producers.relay.ghosts import TREES_SHOWN, Comparison, Tree
 from producers.relay.rebase import preview, rebase
@@ -41,6 +42,7 @@ def command(
     """
     context, catalog = Context.current(), Catalog.bundled()
     settings, url = context.bus_settings(), context.database_url()
+    configure_logs()
 
     def progress(line: str) -> None:
         if not as_json:

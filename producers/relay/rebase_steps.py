@@ -218,7 +218,7 @@ class Rebase:
 
     def _publish_missing(self, through: int) -> int:
         """Publish the rows up to id `through` that are not on the topic, by id; return how many."""
-        published, above = 0, 0
+        published = 0
         for rows in self._missing(through):
             framed = self._framer.frame(rows)
             if framed.bad is not None:
@@ -232,8 +232,7 @@ class Rebase:
             for event in framed.events:
                 events.setdefault(event.partition % self._layout.shards, []).append(event)
             self._publish(framed.records, events)
-            published, above = published + len(rows), rows[-1].id
-        log.debug("published what was missing", rows=published, through=above)
+            published += len(rows)
         return published
 
     def _missing(self, through: int) -> Iterator[Sequence[OutboxRow]]:
