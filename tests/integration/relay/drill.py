@@ -1,8 +1,7 @@
 """A stage for restore drills: trees with a history, a dump, and what happens after it."""
 
-import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,14 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from iu_core.bus.names import BusNames
+from iu_core.errors import IUError
+from producers.relay.contracts import BundledContracts
+from producers.relay.rebase import preview, rebase
+from producers.relay.rebase_plan import Done, Policy, Preview
+from schemas.catalog import Catalog
 from tests.integration.consumers.world import World, verified
 from tests.integration.relay.held_topic import chain_faults
-from tests.integration.relay.relay_process import run_relay
 from tests.integration.sql.dump import pg_dump
 from tests.integration.sql.sessions import Editor, session
 
@@ -92,27 +96,41 @@ def restore(server: str, url: str, file: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def relays(world: World) -> tuple[int, str]:
-    """Run the relay until idle; return its exit code and what it said."""
-    done = run_relay(environment(world), "run", "--until-idle")
-    return done.returncode, done.stderr
+def relays(world: World) -> IUError | None:
+    """Publish what is committed; return what the relay ends with, None if that is nothing."""
+    try:
+        world.relay()
+    except IUError as error:
+        return error
+    return None
 
 
-def environment(world: World) -> Mapping[str, str]:
+def iu_environment(world: World) -> dict[str, str]:
     """Return what the relay's commands need to find `world`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("IU_")}
-    return kept | world.environment | {"IU_RELAY__CLUSTER": world.settings.relay.cluster, "COLUMNS": "300"}
+    return world.environment | {"IU_RELAY__CLUSTER": world.settings.relay.cluster}
 
 
-def rebase(world: World, *words: str) -> tuple[int, str, str]:
-    """Run `iu relay rebase`; return its exit code, its output and what it said."""
-    done = run_relay(environment(world), "rebase", *words)
-    return done.returncode, done.stdout, done.stderr
+def previewed(world: World) -> Preview:
+    """Return the preview of a rebase."""
+    return preview(world.settings, world.url, Catalog.bundled())
+
+
+def rebased(world: World, policy: Policy | None = None, *, abandon_rest: bool = False) -> Done:
+    """Rebase, as the command does with --apply."""
+    catalog = Catalog.bundled()
+    return rebase(
+        world.settings,
+        world.url,
+        BundledContracts(catalog, BusNames().events),
+        catalog,
+        policy=policy,
+        abandon_rest=abandon_rest,
+        reason="a drill",
+    )
 
 
 def assert_one_story(world: World) -> None:
     """Everything committed is on the topic once, in order; `verify` finds nothing; the relay goes on."""
-    code, said = relays(world)
-    assert code == 0, said
+    assert relays(world) is None
     assert chain_faults(world.url, world.settings) == []
     assert verified(world).findings == ()

@@ -5,14 +5,18 @@ Real PostgreSQL, real Kafka, the commands as processes. A drill ends with the re
 events delivered, the chain checker content and `verify` clean.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+from uuid import UUID
 
 import pytest
 
 from iu_core.bus.kafka_admin import KafkaAdmin
+from iu_core.errors import IUError, Misconfigured, Retryable, Usage
+from producers.relay.rebase_plan import Policy
+from producers.relay.rebase_steps import Rebase
+from tests.conftest import RunIu
 from tests.integration.consumers.world import World, made_world, verified
 from tests.integration.relay.drill import (
     ROUTE,
@@ -20,13 +24,21 @@ from tests.integration.relay.drill import (
     assert_one_story,
     dump,
     editing,
-    rebase,
+    iu_environment,
+    previewed,
+    rebased,
     relays,
     restore,
     world_at,
 )
 
-WHY = ("--reason", "a drill")
+
+class Restored(NamedTuple):
+    """A world whose database was restored; `ghosts` are on the topic and not in it."""
+
+    world: World
+    grove: Grove
+    ghosts: Sequence[UUID]
 
 
 @pytest.fixture
@@ -36,21 +48,18 @@ def world(migrated_url: str, kafka_bootstrap: str, bus_prefix: str) -> Iterator[
         yield made
 
 
-def previewed(world: World) -> Any:
-    code, out, said = rebase(world, "--json")
-    assert code == 0, said
-    return json.loads(out)
+def stops(world: World) -> IUError:
+    """Return what the relay refuses to start with; it must be exit code 78."""
+    error = relays(world)
+    assert isinstance(error, Misconfigured), error
+    return error
 
 
-def applied(world: World, *words: str) -> Any:
-    code, out, said = rebase(world, *words, "--apply", *WHY, "--json")
-    assert code == 0, said
-    return json.loads(out)
-
-
-def decisions(world: World, event_refs: list[Any]) -> set[tuple[str, str | None]]:
+def decisions(world: World, event_refs: Sequence[UUID]) -> set[tuple[str, str | None]]:
     return set(
-        world.rows("SELECT decision, reason FROM iu_route_attempt WHERE event_ref = ANY (%s)", event_refs)
+        world.rows(
+            "SELECT decision, reason FROM iu_route_attempt WHERE event_ref = ANY (%s)", list(event_refs)
+        )
     )
 
 
@@ -65,7 +74,7 @@ def goes_on(world: World, grove: Grove) -> None:
 
 
 @pytest.fixture
-def restored(world: World, newest_server: str, tmp_path: Path) -> Iterator[tuple[World, Grove, list[Any]]]:
+def restored(world: World, newest_server: str, tmp_path: Path) -> Iterator[Restored]:
     """A database restored from a dump under its own name; six events came after the dump.
 
     They are published and delivered, and the database does not know them any more.
@@ -81,22 +90,21 @@ def restored(world: World, newest_server: str, tmp_path: Path) -> Iterator[tuple
     world.admin.close()
     restore(newest_server, world.url, file)
     with world_at(world.url, world) as again:
-        yield again, grove, ghosts
+        yield Restored(again, grove, ghosts)
 
 
-def test_the_relay_stops_and_the_preview_says_what_is_where(
-    restored: tuple[World, Grove, list[Any]],
-) -> None:
+def test_the_relay_stops_and_the_preview_says_what_is_where(restored: Restored, iu: RunIu) -> None:
+    """The commands themselves, as an operator meets them; nothing is changed by looking or by `stop`."""
     world, grove, ghosts = restored
-    code, said = relays(world)
-    assert code == 78, said
-    assert "oid of the database" in said
-    assert "iu relay rebase" in said
+    environment = iu_environment(world)
+    stopped = iu("relay", "run", "--until-idle", env=environment)
+    assert stopped.exit_code == 78, stopped.stderr
+    assert "oid of the database" in stopped.stderr
+    assert "iu relay rebase" in stopped.stderr
     with editing(world.url) as editor:
         editor.add(None)
-    told = previewed(world)
+    told = iu("relay", "rebase", "--json", env=environment).json()
     assert told["ghosts"]["events"] == 6
-    assert told["ghosts"]["trees"] == 1
     assert told["ghosts"]["first"]["event_ref"] == str(ghosts[0])
     assert told["ghosts"]["last"]["event_ref"] == str(ghosts[-1])
     assert told["unpublished"]["events"] == 1
@@ -104,89 +112,103 @@ def test_the_relay_stops_and_the_preview_says_what_is_where(
     assert tree["tree_id"] == str(grove.root)
     assert (tree["last_valid_version"], tree["version"], tree["to_version"]) == (7, 7, 13)
     assert set(told["policies"]) == {"adopt", "abandon", "stop"}
-    # The preview is no more than that.
-    assert relays(world)[0] == 78
-    assert previewed(world) == told
+    stop = iu("relay", "rebase", "--policy", "stop", "--apply", "--reason", "a drill", env=environment)
+    assert stop.exit_code == 78
+    assert "6 events of 1 trees" in stop.stdout
+    assert "remedy" in stop.stderr
+    assert iu("relay", "rebase", "--policy", "adopt", "--apply", env=environment).exit_code == 2
+    assert iu("relay", "rebase", "--json", env=environment).json() == told
+    done = iu(
+        "relay", "rebase", "--policy", "adopt", "--apply", "--reason", "a drill", "--json", env=environment
+    )
+    assert done.json()["adopted"] == 6
+    assert iu("relay", "run", "--until-idle", env=environment).exit_code == 0
 
 
-def test_stop_changes_nothing_and_says_what_is_where(restored: tuple[World, Grove, list[Any]]) -> None:
-    world, _, _ = restored
-    code, out, said = rebase(world, "--policy", "stop", "--apply", *WHY)
-    assert code == 78
-    assert "6 events of 1 trees" in out
-    assert "remedy" in said
-    assert relays(world)[0] == 78
-
-
-def test_adopt_puts_the_events_back_as_they_were(restored: tuple[World, Grove, list[Any]]) -> None:
+def test_adopt_puts_the_events_back_as_they_were(restored: Restored) -> None:
     """Same events, same versions, same places; consumers meet them a second time and deliver them."""
     world, grove, ghosts = restored
     with editing(world.url) as editor:
         Grove.planted(editor)
-    done = applied(world, "--policy", "adopt")
-    assert (done["adopted"], done["abandoned"], done["published"]) == (6, 0, 4)
+    done = rebased(world, Policy.ADOPT)
+    assert (done.adopted, done.abandoned, done.published) == (6, 0, 4)
     assert world.one("SELECT version FROM iu_tree WHERE tree_id = %s", grove.root) == 13
-    assert world.one(
-        "SELECT count(*) FROM iu_structure_operation"
-        " WHERE event_ref = ANY (%s) AND arguments ->> 'adopted' = 'a drill'",
-        ghosts,
-    ) == len(ghosts)
+    noted = "SELECT count(*) FROM iu_structure_operation WHERE arguments ->> 'adopted' = 'a drill'"
+    assert world.one(noted) == len(ghosts)
     assert_one_story(world)
     world.consume(ROUTE)
     assert decisions(world, ghosts) == {("sent", None)}
     goes_on(world, grove)
 
 
-def test_abandon_gives_the_events_up_and_consumers_refuse_them(
-    restored: tuple[World, Grove, list[Any]],
-) -> None:
+def test_abandon_gives_the_events_up_and_consumers_refuse_them(restored: Restored) -> None:
     """The tree has moved on since the restore: its versions are taken, and go on behind them."""
     world, grove, ghosts = restored
     with editing(world.url) as editor:
         moved_on = grove.move(editor, 2)
-    done = applied(world, "--policy", "abandon")
-    assert (done["adopted"], done["abandoned"], done["fences"], done["published"]) == (0, 6, 1, 2)
-    assert world.rows("SELECT version, incarnation FROM iu_tree WHERE tree_id = %s", grove.root) == [(9, 2)]
+    done = rebased(world, Policy.ABANDON)
+    assert (done.adopted, done.abandoned, done.fences, done.published) == (0, 6, 1, 2)
+    head = world.rows("SELECT version, incarnation FROM iu_tree WHERE tree_id = %s", grove.root)
+    assert head == [(9, 2)]
     assert_one_story(world)
     world.consume(ROUTE)
     assert decisions(world, ghosts) == {("refused", "abandoned")}
     assert decisions(world, moved_on) == {("sent", None)}
-    letters = world.rows(
-        "SELECT reason, sqlstate FROM iu_route_dead_letter WHERE event_ref = ANY (%s)", ghosts
-    )
-    assert letters == [("abandoned", "IU022")] * len(ghosts)
+    letters = "SELECT reason, sqlstate FROM iu_route_dead_letter WHERE event_ref = ANY (%s)"
+    assert world.rows(letters, list(ghosts)) == [("abandoned", "IU022")] * len(ghosts)
     goes_on(world, grove)
-    assert (
-        world.one(
-            "SELECT min(aggregate_version) FROM event_outbox WHERE aggregate_id = %s AND incarnation = 2",
-            grove.root,
-        )
-        == 10
-    )
-    assert previewed(world)["nothing_to_do"]
+    began = "SELECT min(aggregate_version) FROM event_outbox WHERE aggregate_id = %s AND incarnation = 2"
+    assert world.one(began, grove.root) == 10
+    assert previewed(world).nothing_to_do
 
 
-def test_adopt_refuses_by_name_what_it_cannot_redo(restored: tuple[World, Grove, list[Any]]) -> None:
+def test_adopt_refuses_by_name_what_it_cannot_redo(restored: Restored) -> None:
     """A tree that has moved on; with --abandon-rest its events alone are given up."""
     world, grove, ghosts = restored
     with editing(world.url) as editor:
         grove.move(editor, 1)
-    code, _, said = rebase(world, "--policy", "adopt", "--apply", *WHY)
-    assert code == 78
-    assert str(grove.root) in said
-    assert "moved on" in said
-    assert "--abandon-rest" in said
-    assert relays(world)[0] == 78
-    done = applied(world, "--policy", "adopt", "--abandon-rest")
-    assert (done["adopted"], done["abandoned"]) == (0, len(ghosts))
+    with pytest.raises(Misconfigured) as refused:
+        rebased(world, Policy.ADOPT)
+    assert str(grove.root) in (refused.value.why or "")
+    assert "moved on" in (refused.value.why or "")
+    assert "--abandon-rest" in (refused.value.remedy or "")
+    with pytest.raises(Usage):
+        rebased(world)
+    stops(world)
+    done = rebased(world, Policy.ADOPT, abandon_rest=True)
+    assert (done.adopted, done.abandoned) == (0, len(ghosts))
     goes_on(world, grove)
 
 
-def test_a_policy_is_asked_for_and_so_is_a_reason(restored: tuple[World, Grove, list[Any]]) -> None:
-    world, _, _ = restored
-    assert rebase(world, "--apply", *WHY)[0] == 2
-    assert rebase(world, "--policy", "adopt", "--apply")[0] == 2
-    assert relays(world)[0] == 78
+STEPS = ("_sealed", "_decide", "_rehighest", "_fence_trees", "_publish_missing", "_open")
+
+
+@pytest.mark.parametrize("policy", [Policy.ADOPT, Policy.ABANDON])
+def test_a_rebase_that_is_interrupted_is_run_again(
+    restored: Restored, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each step in turn, and each time no relay starts; the last run ends it.
+
+    With the seal taken out (`_sealed` leaving the origin as it was) a relay starts after `_decide`
+    has put events back: the row of the highest id is there again, and it publishes them anew.
+    """
+    world, grove, _ = restored
+    with editing(world.url) as editor:
+        Grove.planted(editor)
+
+    def killed(*_: object, **__: object) -> None:
+        raise Retryable("killed")
+
+    for step in STEPS:
+        with monkeypatch.context() as patch:
+            patch.setattr(Rebase, step, killed)
+            with pytest.raises(Retryable, match="killed"):
+                rebased(world, policy)
+        stops(world)
+    with editing(world.url) as editor:
+        Grove.planted(editor)
+    rebased(world, policy)
+    goes_on(world, grove)
 
 
 def test_a_topic_made_again_is_filled_again(world: World) -> None:
@@ -198,15 +220,14 @@ def test_a_topic_made_again_is_filled_again(world: World) -> None:
     admin = KafkaAdmin(world.settings, "tests")
     admin.delete([world.names.events])
     admin.close()
-    code, said = relays(world)
-    assert code == 78, said
-    assert "--policy republish" in said
+    assert "--policy republish" in (stops(world).remedy or "")
     told = previewed(world)
-    assert told["made_again"]
-    assert told["unpublished"]["events"] == 7
-    assert set(told["policies"]) == {"republish", "stop"}
-    assert rebase(world, "--policy", "adopt", "--apply", *WHY)[0] == 2
-    assert applied(world, "--policy", "republish")["published"] == 7
+    assert told.made_again
+    assert told.compared.unpublished == 7
+    assert set(told.policies) == {Policy.REPUBLISH, Policy.STOP}
+    with pytest.raises(Usage):
+        rebased(world, Policy.ADOPT)
+    assert rebased(world, Policy.REPUBLISH).published == 7
     assert_one_story(world)
     world.consume(ROUTE)
     goes_on(world, grove)
@@ -220,10 +241,8 @@ def test_a_lost_cursor_is_found_again_from_the_topic(world: World) -> None:
     admin = KafkaAdmin(world.settings, "tests")
     admin.delete([world.names.cursor])
     admin.close()
-    code, said = relays(world)
-    assert code == 78, said
-    assert "iu relay rebase" in said
+    assert "iu relay rebase" in (stops(world).remedy or "")
     with editing(world.url) as editor:
         grove.move(editor, 2)
-    assert applied(world)["published"] == 2
+    assert rebased(world).published == 2
     goes_on(world, grove)
