@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from iu_core.bus.kafka_admin import KafkaAdmin
 from iu_core.errors import IUError, Misconfigured, Retryable, Usage
+from producers.relay.cursor import Origin
 from producers.relay.rebase_plan import Policy
 from producers.relay.rebase_steps import Rebase
+from producers.relay.status import ask
 from tests.conftest import RunIu
 from tests.integration.consumers.world import World, made_world, verified
 from tests.integration.relay.drill import (
@@ -31,6 +34,7 @@ from tests.integration.relay.drill import (
     restore,
     world_at,
 )
+from tests.integration.relay.held_topic import chain_faults
 
 
 class Restored(NamedTuple):
@@ -180,6 +184,65 @@ def test_adopt_refuses_by_name_what_it_cannot_redo(restored: Restored) -> None:
     goes_on(world, grove)
 
 
+UNDO = (
+    "DELETE FROM iu_structure_operation WHERE event_ref = ANY (%(ghosts)s)",
+    "DELETE FROM event_outbox WHERE event_ref = ANY (%(ghosts)s)",
+    "UPDATE iu_tree SET version = 4 WHERE tree_id = %(root)s",
+    "UPDATE information_unit SET parent_id = %(here)s, ordinal = 0 WHERE id = %(unit)s",
+    "SELECT setval('event_outbox_id_seq', 4)",
+)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_without_the_seal_adopted_events_would_be_published_again(
+    world: World, sealed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore that leaves every id as it was, as to a point in time; killed after the database's part.
+
+    The row of the highest id is there again, so nothing else than the seal keeps a relay from going
+    on with the snapshot of another history.
+    """
+    with editing(world.url) as editor:
+        grove = Grove.planted(editor)
+        ghosts = grove.move(editor, 3)
+    world.relay()
+    with psycopg.connect(world.url) as superuser:
+        superuser.execute("SET session_replication_role = replica")
+        for table in ("iu_structure_operation", "event_outbox"):
+            superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+        for statement in UNDO:
+            bound = {"ghosts": ghosts, "root": grove.root, "here": grove.here, "unit": grove.unit}
+            superuser.execute(statement.encode(), bound)
+        for table in ("iu_structure_operation", "event_outbox"):
+            superuser.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER trg_{table}_append_only")
+    assert "no such row" in (stops(world).why or "")
+
+    def killed(*_: object) -> None:
+        raise Retryable("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rebase, "_rehighest", killed)
+        if not sealed:
+            patch.setattr("producers.relay.rebase_steps.SEALED", unsealed(world))
+        with pytest.raises(Retryable, match="killed"):
+            rebased(world, Policy.ADOPT)
+    if sealed:
+        assert "a rebase is under way" in (stops(world).why or "")
+        rebased(world, Policy.ADOPT)
+        assert_one_story(world)
+    else:
+        assert relays(world) is None
+        faults = {fault.split(":")[0] for fault in chain_faults(world.url, world.settings)}
+        assert "repeated" in faults
+
+
+def unsealed(world: World) -> Origin:
+    """Return the origin that the cursor has: a seal that seals nothing."""
+    cursor = ask(world.settings, world.url).cursor
+    assert cursor is not None
+    return cursor.origin
+
+
 STEPS = ("_sealed", "_decide", "_rehighest", "_fence_trees", "_publish_missing", "_open")
 
 
@@ -187,11 +250,7 @@ STEPS = ("_sealed", "_decide", "_rehighest", "_fence_trees", "_publish_missing",
 def test_a_rebase_that_is_interrupted_is_run_again(
     restored: Restored, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before each step in turn, and each time no relay starts; the last run ends it.
-
-    With the seal taken out (`_sealed` leaving the origin as it was) a relay starts after `_decide`
-    has put events back: the row of the highest id is there again, and it publishes them anew.
-    """
+    """Killed before each step in turn, and each time no relay starts; the last run ends it."""
     world, grove, _ = restored
     with editing(world.url) as editor:
         Grove.planted(editor)
