@@ -158,8 +158,7 @@ def _unpublished(compared: Comparison) -> str:
 
 def _trees(compared: Comparison) -> RenderableType:
     shown = compared.trees[:TREES_SHOWN]
-    title = None if len(shown) == len(compared.trees) else f"{len(shown)} of {len(compared.trees)} trees"
-    return table(
+    trees = table(
         "tree", "last valid", "here", "on the topic only", "adopt", "abandon",
         rows=[
             (
@@ -172,8 +171,10 @@ def _trees(compared: Comparison) -> RenderableType:
             )
             for tree in shown
         ],
-        title=title,
     )  # fmt: skip
+    if len(shown) == len(compared.trees):
+        return trees
+    return Group(trees, Text(f"and {len(compared.trees) - len(shown)} more trees"))
 
 
 def _done(done: Done) -> str:

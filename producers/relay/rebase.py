@@ -103,15 +103,19 @@ def rebase(
         told = desk.compared(session, found, layout, differences, progress)
         require_fits(told, policy, abandon_rest=abandon_rest)
         if told.nothing_to_do:
-            return Done(policy, 0, 0, 0, 0, 0, layout.shards)
+            return Done(policy, 0, 0, 0, 0, 0, 0, layout.shards)
         topic = topics.ensure(desk.admin, desk.names, replace(layout, shard=0))
         source = f"iu-core/{settings.relay.cluster}"
         framer = Framer(
             contracts,
             topic=topic.name,
+            letters_topic=desk.names.relay_dead_letters,
             layout=replace(layout, shard=0),
             source=source,
             record_bytes_max=topics.RECORD_BYTES_MAX,
+            policy=lambda event_type: settings.relay.bad_rows_by_type.get(
+                event_type, settings.relay.bad_rows
+            ),
         )
         work = Rebase(
             session,

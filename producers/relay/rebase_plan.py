@@ -39,13 +39,17 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a rebase did. `floor_id`: up to this id every row is settled by its id."""
+    """What a rebase did. `floor_id`: up to this id every row is settled by its id. `dead`: rows that
+
+    cannot be published, as the relay finds them.
+    """
 
     policy: Policy | None
     adopted: int
     abandoned: int
     fences: int
     published: int
+    dead: int
     floor_id: int
     shards: int
 

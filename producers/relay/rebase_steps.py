@@ -11,15 +11,15 @@ import psycopg
 
 from iu_core import __version__
 from iu_core.bus.names import FENCE_TYPE
-from iu_core.bus.ports import Outgoing, Topic, TransactionalPublisher
+from iu_core.bus.ports import Outgoing, RecordSection, Topic, TransactionalPublisher
 from iu_core.database import Connection
 from iu_core.errors import Misconfigured, Retryable, Terminal
 from iu_core.telemetry import get_logger
 from producers.relay import cursor as cursors
 from producers.relay import ghosts
 from producers.relay import ghosts_queries as queries
-from producers.relay.cursor import Cursor, Highest, Layout, Origin, Published
-from producers.relay.framing import Framer
+from producers.relay.cursor import Cursor, Highest, Layout, Origin
+from producers.relay.framing import BadRow, Framed, Framer
 from producers.relay.ghosts import Comparison, Tree
 from producers.relay.outbox import Identity, OutboxRow, PostgresOutbox
 from producers.relay.outbox_queries import COLUMNS
@@ -78,9 +78,9 @@ class Rebase:
         progress(f"every row up to {floor_id} is settled by its id")
         self._rehighest()
         fences = self._fence_trees()
-        published = self._publish_missing(floor_id)
+        published, dead = self._publish_missing(floor_id)
         self._open(identity, floor_id)
-        done = Done(policy, adopted, abandoned, fences, published, floor_id, self._layout.shards)
+        done = Done(policy, adopted, abandoned, fences, published, dead, floor_id, self._layout.shards)
         # The audit trail of relay commands (014, fn_iu_relay_action_record) gets its row here.
         log.info("rebased", policy=policy, adopted=adopted, abandoned=abandoned, published=published)
         return done
@@ -216,24 +216,30 @@ class Rebase:
             ),
         )
 
-    def _publish_missing(self, through: int) -> int:
-        """Publish the rows up to id `through` that are not on the topic, by id; return how many."""
-        published = 0
+    def _publish_missing(self, through: int) -> tuple[int, int]:
+        """Publish the rows up to id `through` that are not on the topic, by id.
+
+        Returns how many were published, and how many cannot be and are dead letters now.
+        """
+        published = dead = 0
         for rows in self._missing(through):
-            framed = self._framer.frame(rows)
-            if framed.bad is not None:
-                row = framed.bad.row
-                raise Terminal(
-                    f"outbox row {row.id} cannot be published: {framed.bad.reason}",
-                    why=f"event {row.event_ref}, tree {row.tree_id}; the rows before its chunk are published",
-                    remedy="release its contract, then run the same command again",
-                )
-            events: dict[int, list[Published]] = {}
-            for event in framed.events:
-                events.setdefault(event.partition % self._layout.shards, []).append(event)
-            self._publish(framed.records, events)
-            published += len(rows)
-        return published
+            by_shard: dict[int, list[OutboxRow]] = {}
+            for row in rows:
+                shard = self._layout.partition_of(row.bucket) % self._layout.shards
+                by_shard.setdefault(shard, []).append(row)
+            framed = {
+                shard: self._framer.frame(ours, self._cursors[shard]) for shard, ours in by_shard.items()
+            }
+            records: list[Outgoing | RecordSection] = []
+            for chunk in framed.values():
+                records += [*chunk.sections, *chunk.letters]
+            self._publish(records, framed)
+            published += sum(chunk.published for chunk in framed.values())
+            dead += sum(chunk.dead for chunk in framed.values())
+            for chunk in framed.values():
+                if chunk.halt is not None:
+                    raise _halted(chunk.halt)
+        return published, dead
 
     def _missing(self, through: int) -> Iterator[Sequence[OutboxRow]]:
         query = queries.UNPUBLISHED_ROWS.format(columns=COLUMNS).encode()
@@ -264,11 +270,18 @@ class Rebase:
             )
         self._publish([], {})
 
-    def _publish(self, records: Sequence[Outgoing], events: Mapping[int, Sequence[Published]]) -> None:
-        """Publish `records` and every cursor, moved on over the `events` of its shard, in one transaction."""
+    def _publish(self, records: Sequence[Outgoing | RecordSection], framed: Mapping[int, Framed]) -> None:
+        """Publish `records` and every cursor in one transaction, each moved on over what was `framed`."""
         at = datetime.now(UTC)
         after = {
-            shard: cursor.after(events.get(shard, ()), cursor.position, cursor.origin, at)
+            shard: cursor.after(
+                digests=cursor.digests if (chunk := framed.get(shard)) is None else chunk.digests,
+                highest=cursor.highest if chunk is None else chunk.highest,
+                blocked=cursor.blocked if chunk is None else chunk.blocked,
+                position=cursor.position,
+                origin=cursor.origin,
+                at=at,
+            )
             for shard, cursor in self._cursors.items()
         }
         notes = [
@@ -283,6 +296,14 @@ class Rebase:
         if row is None:
             raise Retryable("the database returned nothing where one row is certain")
         return row
+
+
+def _halted(bad: BadRow) -> Terminal:
+    return Terminal(
+        f"outbox row {bad.row.id} cannot be published: {bad.detail}",
+        why=f"event {bad.row.ref_text.decode()}, tree {bad.row.tree_id}; the policy of its type is to halt",
+        remedy="release its contract, or let its tree wait: IU_RELAY__BAD_ROWS=block_tree; then again",
+    )
 
 
 def blocked_trees(found: Mapping[int, Cursor]) -> dict[UUID, int]:
