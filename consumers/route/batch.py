@@ -24,6 +24,7 @@ Item: TypeAlias = Event | Undeliverable
 Row: TypeAlias = dict[str, Any]
 
 _TEXT_MAX: Final = 2_000
+_REFUSED: Final = ("IU020", "IU022")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,14 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 def without_its_event(batch: Batch, blame: Blame) -> Batch:
     """Return `batch`, of a single event, with that event as undeliverable.
 
-    IU020 (payload or digest is not the one written) is `refused`: delivering it again would be
-    refused again. Everything else has `failed`. Source: design/30, table of decisions.
+    IU020 (payload or digest is not the one written) and IU022 (given up after a restore) are
+    `refused`: delivering it again would be refused again. Everything else has `failed`.
+    Source: design/30, table of decisions.
     """
     (event,) = batch.events
     letter = Undeliverable(
         record=event.record,
-        decision="refused" if blame.sqlstate == "IU020" else "failed",
+        decision="refused" if blame.sqlstate in _REFUSED else "failed",
         reason=blame.reason,
         detail=blame.detail or blame.reason,
         event_ref=event.event_ref,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
-from iu_core.bus.names import BusNames
+from iu_core.bus.names import FENCE_TYPE, BusNames
 from iu_core.bus.ports import Record
 from iu_core.errors import IUError
 from iu_core.events import ContractViolation, parse_event
@@ -31,7 +31,7 @@ _TOPIC: Final = BusNames().events
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """An event of another route: not ours to decide."""
+    """An event of another route, or a fence, which is no event: not ours to decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Reader:
     def __init__(self, event_type: str, catalog: Catalog, ids: SchemaIds = NO_REGISTRY) -> None:
         self._event_type = event_type
         self._mark = event_type.encode()
-        self._others = frozenset(name.encode() for name in catalog.event_types) - {self._mark}
+        self._others = frozenset(name.encode() for name in (*catalog.event_types, FENCE_TYPE)) - {self._mark}
         self._catalog = catalog
         self._ids = ids
 

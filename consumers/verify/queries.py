@@ -26,7 +26,9 @@ ON_TOPIC: Final = (
         """SELECT count(*), min(format('partition %s, offset %s: %s', t.partition, t."offset",
                          coalesce('event ' || t.event_ref, 'a record without a ce_id that is one')))
              FROM pg_temp.verify_topic AS t
-            WHERE NOT EXISTS (SELECT FROM public.iu_event AS e WHERE e.event_ref = t.event_ref)""",
+            WHERE t.ce_type IS DISTINCT FROM 'iu.relay.fence'
+              AND NOT EXISTS (SELECT FROM public.iu_event AS e WHERE e.event_ref = t.event_ref)
+              AND NOT EXISTS (SELECT FROM public.iu_abandoned_event AS a WHERE a.event_ref = t.event_ref)""",
     ),
     Check(
         "no event is on the topic twice",
@@ -53,29 +55,45 @@ ON_TOPIC: Final = (
                          aggregate_id, aggregate_version, partition, "offset", 'version ' || before))
              FROM (SELECT e.aggregate_id, e.aggregate_version, t.partition, t."offset",
                           lag(e.aggregate_version) OVER tree AS before,
-                          coalesce(lag(e.aggregate_version) OVER tree,
-                            (SELECT max(p.aggregate_version) FROM public.iu_event AS p
-                              WHERE p.aggregate_id = e.aggregate_id
-                                AND p.incarnation < e.incarnation), 0) AS since,
-                          t.partition <> coalesce(lag(t.partition) OVER tree, t.partition) AS elsewhere
+                          coalesce(lag(e.aggregate_version) OVER tree, 0) AS since,
+                          t.partition <> coalesce(lag(t.partition) OVER tree, t.partition) AS elsewhere,
+                          e.incarnation < coalesce(lag(e.incarnation) OVER tree, 1) AS earlier
                      FROM pg_temp.verify_topic AS t
                      JOIN public.iu_event AS e ON e.event_ref = t.event_ref
-                   WINDOW tree AS (PARTITION BY e.aggregate_id, e.incarnation
-                                   ORDER BY t.partition, t."offset")) AS steps
-            WHERE elsewhere
+                   WINDOW tree AS (PARTITION BY e.aggregate_id ORDER BY t.partition, t."offset")) AS steps
+            WHERE elsewhere OR earlier
                OR aggregate_version - since <> 1 + (
                     SELECT count(*) FROM public.iu_relay_dead_letter AS l
                      WHERE l.tree_id = steps.aggregate_id AND l.state IN ('skipped', 'discarded')
                        AND l.aggregate_version > since AND l.aggregate_version < steps.aggregate_version)""",
     ),
+    # What reads the topic alone learns only from the fence that the events before it are void.
+    Check(
+        "behind each event that was given up stands the fence of its tree, and no other fence is there",
+        """SELECT count(*), min(what)
+             FROM (SELECT 'event ' || a.event_ref || ': no fence' AS what
+                     FROM public.iu_abandoned_event AS a
+                     JOIN pg_temp.verify_topic AS t ON t.event_ref = a.event_ref
+                    WHERE NOT EXISTS (SELECT FROM pg_temp.verify_topic AS f
+                                       WHERE f.ce_type = 'iu.relay.fence' AND f.tree_id = t.tree_id
+                                         AND f.partition = t.partition AND f."offset" > t."offset")
+                   UNION ALL
+                   SELECT format('partition %s, offset %s', f.partition, f."offset")
+                     FROM pg_temp.verify_topic AS f
+                    WHERE f.ce_type = 'iu.relay.fence'
+                      AND NOT EXISTS (SELECT FROM public.iu_abandoned_event AS a
+                                       WHERE a.tree_id::text = f.tree_id)) AS broken""",
+    ),
 )
 
-# settled: the snapshot up to which the relay's cursor says that everything is published.
+# settled: the snapshot up to which the relay's cursor says that everything is published; up to
+# row floor by id, because there a rebase has found the xids of another history.
 SKIPPED: Final = Check(
     "what the relay's cursor calls published is on the topic",
     """SELECT count(*), min('event ' || e.event_ref || coalesce(', outbox row ' || e.outbox_id, ', pruned'))
          FROM public.iu_event AS e
-        WHERE (e.pruned_at IS NOT NULL OR pg_visible_in_snapshot(e.xid, %(settled)s::text::pg_snapshot))
+        WHERE (e.pruned_at IS NOT NULL OR e.outbox_id <= %(floor)s
+               OR pg_visible_in_snapshot(e.xid, %(settled)s::text::pg_snapshot))
           AND NOT EXISTS (SELECT FROM pg_temp.verify_topic AS t WHERE t.event_ref = e.event_ref)
           AND NOT EXISTS (
                 SELECT FROM public.iu_relay_dead_letter AS l
@@ -121,6 +139,29 @@ ON_DECISIONS: Final = (
             WHERE CASE WHEN e.pruned_at IS NULL THEN c.payload IS DISTINCT FROM e.payload
                        ELSE NOT public.fn_iu_payload_matches(
                               e.event_type, e.schema_version, c.payload, e.payload_digest) END""",
+    ),
+    Check(
+        "an event that was given up is in no outbox and had no effect",
+        """SELECT count(*), min(format('event %s', a.event_ref))
+             FROM public.iu_abandoned_event AS a
+            WHERE EXISTS (SELECT FROM public.event_outbox AS e WHERE e.event_ref = a.event_ref)
+               OR EXISTS (SELECT FROM public.iu_tree_change_log AS c WHERE c.event_ref = a.event_ref)
+               OR EXISTS (SELECT FROM public.iu_route_attempt AS d
+                           WHERE d.event_ref = a.event_ref AND d.decision = 'sent')""",
+    ),
+    # Before it was given up such an event had `failed` as unknown: that decision stands, too.
+    Check(
+        "an event that was given up and that the live lane has passed has a decision",
+        """SELECT count(*), min(format('route %s, event %s', r.route_code, a.event_ref))
+             FROM public.iu_abandoned_event AS a
+             JOIN public.iu_outbound_route AS r ON r.event_type = a.event_type
+             JOIN pg_temp.verify_topic AS t ON t.event_ref = a.event_ref
+             JOIN public.iu_route_offset AS p ON p.route_code = r.route_code AND p.lane = 'live'
+                  AND p.topic = a.topic AND p.partition = t.partition
+            WHERE t."offset" >= p.start_offset AND t."offset" < p.next_offset
+              AND NOT EXISTS (SELECT FROM public.iu_route_attempt AS d
+                               WHERE d.route_code = r.route_code AND d.event_ref = a.event_ref
+                                 AND d.lane = 'live')""",
     ),
 )
 

@@ -13,11 +13,11 @@ import psycopg
 
 from consumers.verify import queries
 from consumers.verify.report import Finding, Report, RouteStates
-from consumers.verify.topic_copy import copy_topic
 from consumers.verify.trees import compare_trees
 from iu_core.bus.names import BusNames
 from iu_core.bus.ports import BusAdmin, TopicReader
 from iu_core.database import Connection, translate
+from schemas.topic_copy import copy_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,14 @@ def verify(
     bus: Bus,
     *,
     settled: str | None,
+    floor_id: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Compare outbox, topic, decisions, projection and trees.
 
     `connection` must be idle and in autocommit mode. `settled` is the snapshot of the relay's
-    cursor, read before this call; None where there is no cursor. Raises `Retryable` if the
+    cursor, read before this call, None where there is no cursor; rows up to `floor_id` are settled
+    by their id. Raises `Retryable` if the
     broker or the database goes away meanwhile.
     """
     topic = bus.names.events
@@ -52,15 +54,16 @@ def verify(
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             connection.execute("SET LOCAL statement_timeout = 0")
             progress(f"reading {sum(ends.values())} offsets of {topic}")
-            published = copy_topic(connection, bus.reader, topic, ends)
+            published = copy_topic(connection, bus.reader, topic, ends, table="verify_topic")
             progress("comparing decisions and effects")
             findings = [
                 finding
                 for check in (*queries.ON_TOPIC, *queries.ON_PRUNED, *queries.ON_DECISIONS)
                 if (finding := _ask(connection, check)) is not None
             ]
-            if settled is not None and (skipped := _ask(connection, queries.SKIPPED, settled=settled)):
-                findings.append(skipped)
+            if settled is not None:
+                skipped = _ask(connection, queries.SKIPPED, settled=settled, floor=floor_id)
+                findings += [] if skipped is None else [skipped]
             routes, undecided = _states(connection, topic)
             findings += undecided
             progress("folding the trees")
@@ -82,7 +85,7 @@ def verify(
         raise translate(error) from error
 
 
-def _ask(connection: Connection, check: queries.Check, **parameters: str) -> Finding | None:
+def _ask(connection: Connection, check: queries.Check, **parameters: str | int) -> Finding | None:
     row = connection.execute(check.query.encode(), parameters or None).fetchone()
     count, first = row if row is not None else (0, None)
     return Finding(check.rule, count, first or "") if count else None

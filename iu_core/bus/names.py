@@ -1,9 +1,13 @@
 """The names this system owns on the broker. Source: design/00, "Kafka names"."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Lane: TypeAlias = Literal["live", "dry_run"]
+
+# ce_type of a record on the events topic that is no event: after a restore it says of a tree
+# which of the events before it were given up, and in which incarnation the tree goes on.
+FENCE_TYPE: Final = "iu.relay.fence"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from iu_core.bus.names import BusNames
-from iu_core.cli import relay_prune, relay_reshard
+from iu_core.cli import relay_prune, relay_rebase, relay_reshard
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit
 from iu_core.cli.relay_blocked import blocked, unblock
@@ -21,6 +21,7 @@ app.command()(blocked)
 app.command()(unblock)
 app.command("reshard")(relay_reshard.command)
 app.command("prune")(relay_prune.command)
+app.command("rebase")(relay_rebase.command)
 
 UntilIdle = Annotated[
     bool,

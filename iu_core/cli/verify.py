@@ -38,7 +38,7 @@ def command(as_json: Json = False) -> None:
 def run(context: Context, *, quiet: bool) -> Report:
     """Run `verify` against the services of `context`."""
     settings, url, name = context.bus_settings(), context.database_url(), "iu-verify"
-    settled = ask(settings, url).settled
+    found = ask(settings, url)
     with ExitStack() as opened:
         reader = KafkaTopicReader(settings, name)
         opened.callback(reader.close)
@@ -50,7 +50,8 @@ def run(context: Context, *, quiet: bool) -> Report:
         return verify(
             connection,
             bus,
-            settled=None if settled is None else str(settled),
+            settled=None if found.settled is None else str(found.settled),
+            floor_id=found.floor_id,
             progress=(lambda line: None) if quiet else lambda line: stderr.print(f"[dim]{line}[/]"),
         )
 

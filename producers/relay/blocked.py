@@ -22,7 +22,7 @@ from iu_core.bus.ports import BusAdmin, TopicReader
 from iu_core.database import Connection, Role, connect, translate
 from iu_core.settings import Settings
 from producers.relay import recovery
-from producers.relay.cursor import Cursor, decode
+from producers.relay.cursor import Cursor
 from producers.relay.dead_letters import record_all
 
 # The newest open letter that holds the tree back at this version, and what was written behind it.
@@ -92,15 +92,9 @@ def blocked_trees(settings: Settings, database_url: str) -> tuple[BlockedTree, .
 
 def newest_cursors(admin: BusAdmin, reader: TopicReader, topic: str) -> list[Cursor]:
     """Return the last committed cursor of each shard, those of the newest layout; empty: none yet."""
-    if admin.describe(topic) is None:
-        return []
-    last = [
-        recovery.last_record(reader, topic, partition, end)
-        for partition, end in sorted(reader.end_offsets(topic, committed=True).items())
-    ]
-    cursors = [decode(record.value) for record in last if record is not None and record.value is not None]
-    newest = max((cursor.layout.epoch for cursor in cursors), default=0)
-    return [cursor for cursor in cursors if cursor.layout.epoch == newest]
+    cursors = recovery.last_cursors(reader, topic) if admin.describe(topic) else {}
+    layout = recovery.in_force(cursors)
+    return [cursor for _, cursor in sorted(cursors.items()) if layout and cursor.layout.epoch == layout.epoch]
 
 
 def fill_table(admin: BusAdmin, reader: TopicReader, connection: Connection, topic: str) -> int:

@@ -198,9 +198,11 @@ def refuse(findings: list[Finding]) -> None:
         "the relay's cursor was written for another topic or another state of the database",
         why="; ".join(str(finding) for finding in findings),
         remedy=(
-            "the events topic was made again: point IU_KAFKA__PREFIX at the right one, or restore it"
+            "the events topic was made again: point IU_KAFKA__PREFIX at the right one, or publish all"
+            " of the outbox again: iu relay rebase --policy republish"
             if topic_changed
-            else "connect to the database the cursor names; after a restore, compare first: iu verify"
+            else "connect to the database the cursor names; after a restore: iu relay rebase shows what is"
+            " on the topic and not in the database, the reverse, and how to go on"
         ),
     )
 

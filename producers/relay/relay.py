@@ -237,7 +237,7 @@ class Relay:
             raise Misconfigured(
                 "the database went back in time",
                 why=str(error),
-                remedy="compare it with the topic: iu verify",
+                remedy="compare it with the topic: iu relay rebase",
             ) from error
 
     def _first_cursor(self, identity: Identity) -> Cursor:
@@ -245,7 +245,7 @@ class Relay:
             raise Misconfigured(
                 f"{self._names.events} holds events, but {self._names.cursor} holds no cursor",
                 why="starting from the beginning would publish every event a second time",
-                remedy="restore the cursor topic, or use an empty events topic: another IU_KAFKA__PREFIX",
+                remedy="iu relay rebase finds out what is published; or restore the cursor topic",
             )
         return Cursor(
             sequence=0,

@@ -76,6 +76,11 @@ class RelayStatus:
         return min(found, key=lambda snapshot: (snapshot.xmax, -len(snapshot.xip)))
 
     @property
+    def floor_id(self) -> int:
+        """The row up to which every shard settled by id, because the database was restored; else 0."""
+        return min((shard.cursor.position.floor_id for shard in self.shards if shard.cursor), default=0)
+
+    @property
     def published(self) -> int:
         """How many events the cursors speak of."""
         cursors = [shard.cursor for shard in self.shards if shard.cursor is not None]

@@ -138,6 +138,7 @@ class UnblockCommand:
         )
         if cursor is None:
             raise not_blocked(self._tree)
+        recovery.refuse_sealed(cursor)
         outbox = PostgresOutbox(servers.relay, cursor.layout)
         highest, identity = cursor.highest, outbox.identity()
         event_ref = None if highest is None else outbox.event_ref_of(highest.id)

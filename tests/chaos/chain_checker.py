@@ -5,7 +5,7 @@ a partition is the order of the records given. Each kind of fault has a word of 
 start of the sentence, so that a test can say which promise a planted fault breaks:
 
   lost, ghost, repeated   the topic holds each committed row exactly once (G1, G2)
-  disordered              per tree and incarnation the versions are 1, 2, 3, … (G3)
+  disordered              per tree the versions are 1, 2, 3, …, over incarnations (G3)
   misplaced, altered      partition = bucket mod P; the bytes are those of the row
   chain, sequence         the cursors speak of exactly these events; no transaction is missing
   layout                  the last cursors are those of one layout, and none of them is sealed
@@ -13,10 +13,11 @@ start of the sentence, so that a test can say which promise a planted fault brea
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from iu_core.bus.names import FENCE_TYPE
 from iu_core.bus.ports import Record
 from producers.relay.cursor import Cursor, Digest
 
@@ -39,19 +40,26 @@ def check(
     outbox: Iterable[Row],
     *,
     prefix_bytes: int = 10,
+    abandoned: Collection[UUID] = (),
 ) -> list[str]:
     """Return every fault; an empty list means the promises hold.
 
     `topic` has all partitions with their committed records from the first offset on, `cursors`
-    the committed records of the cursor topic, those of each shard in order.
+    the committed records of the cursor topic, those of each shard in order. Fences are no events;
+    `abandoned` are the events that were given up after a restore.
     """
+    fence = FENCE_TYPE.encode()
+    topic = {
+        partition: [record for record in records if record.header("ce_type") != fence]
+        for partition, records in topic.items()
+    }
     rows = {row.event_ref: row for row in outbox}
     published = [
         (partition, _event_ref(record), record) for partition in topic for record in topic[partition]
     ]
     times = Counter(event_ref for _, event_ref, _ in published)
     faults = [f"lost: {event_ref}" for event_ref in rows if event_ref not in times]
-    faults += [f"ghost: {event_ref}" for event_ref in times if event_ref not in rows]
+    faults += [f"ghost: {ref}" for ref in times if ref not in rows and ref not in abandoned]
     faults += [f"repeated: {event_ref}, {count} times" for event_ref, count in times.items() if count > 1]
     known = [(partition, rows[ref], record) for partition, ref, record in published if ref in rows]
     faults += _order(known)
@@ -61,13 +69,20 @@ def check(
 
 
 def _order(known: Sequence[tuple[int, Row, Record]]) -> list[str]:
-    versions: dict[tuple[UUID, int], list[int]] = defaultdict(list)
+    versions: dict[UUID, list[int]] = defaultdict(list)
+    incarnations: dict[UUID, list[int]] = defaultdict(list)
     for _, row, _ in known:
-        versions[row.tree_id, row.incarnation].append(row.version)
-    return [
-        f"disordered: tree {tree}, incarnation {incarnation}: {_first_break(found)}"
-        for (tree, incarnation), found in versions.items()
+        versions[row.tree_id].append(row.version)
+        incarnations[row.tree_id].append(row.incarnation)
+    faults = [
+        f"disordered: tree {tree}: {_first_break(found)}"
+        for tree, found in versions.items()
         if found != list(range(1, len(found) + 1))
+    ]
+    return faults + [
+        f"disordered: tree {tree}: an earlier incarnation comes later"
+        for tree, found in incarnations.items()
+        if found != sorted(found)
     ]
 
 

@@ -8,7 +8,7 @@
 -- 3. The target, by a static CASE.  No name is ever built into a statement here, and no
 --    network, secret or outside address is within reach.
 --
--- Refused by a gate: 42501, 0A000.  Refused for the event's own sake: IU001, IU020.
+-- Refused by a gate: 42501, 0A000.  Refused for the event's own sake: IU001, IU020, IU022.
 
 CREATE OR REPLACE FUNCTION public.fn_iu_route_deliver(p_route_code text, p_event_ref uuid, p_payload jsonb)
 RETURNS boolean

@@ -5,7 +5,11 @@
 -- what else no delivery looks at are NULL there.  STABLE is needed: both look-ups then see one
 -- snapshot, and in one snapshot an event is in exactly one of the two places.
 --
--- IU001 if neither is there; IU020 if the payload is not the one that was written.
+-- An event that was given up after a restore is refused by name and for good (IU022): it stands
+-- on the topic for ever, and its tree has gone on without it. That is asked first, so that no
+-- row of the same name can bring it back.
+--
+-- IU001 if it is known nowhere; IU020 if the payload is not the one that was written.
 
 CREATE OR REPLACE FUNCTION public.fn_iu_route_event(p_event_ref uuid, p_payload jsonb)
 RETURNS public.event_outbox
@@ -15,9 +19,25 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  v_event public.event_outbox;
-  v_stub  public.event_outbox_stub;
+  v_abandoned public.iu_abandoned_event;
+  v_event     public.event_outbox;
+  v_stub      public.event_outbox_stub;
 BEGIN
+  SELECT abandoned.* INTO v_abandoned
+    FROM public.iu_abandoned_event AS abandoned
+   WHERE abandoned.event_ref = p_event_ref;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'IU022',
+      MESSAGE = 'abandoned',
+      DETAIL  = format('Event %s was version %s of tree %s; it was given up at %s: %s',
+                       p_event_ref, v_abandoned.version, v_abandoned.tree_id,
+                       to_char(v_abandoned.abandoned_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                       v_abandoned.reason),
+      HINT    = format('The tree goes on in incarnation %s. See: iu explain %s',
+                       v_abandoned.fenced_by, p_event_ref);
+  END IF;
+
   SELECT event.* INTO v_event
     FROM public.event_outbox AS event
    WHERE event.event_ref = p_event_ref;
@@ -62,6 +82,6 @@ $$;
 ALTER FUNCTION public.fn_iu_route_event(uuid, jsonb) OWNER TO iu_owner;
 
 COMMENT ON FUNCTION public.fn_iu_route_event(uuid, jsonb) IS
-  'The event as the outbox has it, or by value checked against its stub; IU001 unknown, IU020 another payload. Internal.';
+  'The event as the outbox has it, or by value checked against its stub; IU022 given up, IU001 unknown, IU020 another payload. Internal.';
 
 REVOKE ALL ON FUNCTION public.fn_iu_route_event(uuid, jsonb) FROM PUBLIC;

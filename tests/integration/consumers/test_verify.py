@@ -6,39 +6,18 @@ would pass over a check that looks at the wrong thing.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import psycopg
 import pytest
 
-from consumers.verify.report import Report
-from consumers.verify.verification import Bus, verify
-from iu_core.bus.kafka_admin import KafkaAdmin
 from iu_core.bus.kafka_publisher import KafkaPublisher
 from iu_core.bus.kafka_reader import KafkaTopicReader
 from iu_core.bus.ports import Outgoing
 from iu_core.bus.watchdog import Watchdog
-from iu_core.database import Role, connect
-from iu_core.settings import DatabaseSettings
-from producers.relay.status import ask
-from tests.integration.consumers.world import World
+from tests.integration.consumers.world import World, verified
 
 LIVE = ("structure_reparented", "structure_piece_split")
 TABLES = ("event_outbox", "iu_tree_change_log", "iu_route_attempt", "information_unit")
-
-
-def verified(world: World) -> Report:
-    """Run `verify` as the command does."""
-    found = ask(world.settings, world.url).settled
-    with ExitStack() as opened:
-        reader = KafkaTopicReader(world.settings, "test-verify")
-        opened.callback(reader.close)
-        admin = KafkaAdmin(world.settings, "test-verify")
-        opened.callback(admin.close)
-        connection = connect(world.url, Role.READER, settings=DatabaseSettings(), application_name="test")
-        opened.callback(connection.close)
-        settled = None if found is None else str(found)
-        return verify(connection, Bus(reader, admin, world.names, mock=False), settled=settled)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,16 @@ import psycopg
 
 from consumers.route.progress import Progress
 from consumers.route.service import ConsumerService
+from consumers.verify.report import Report
+from consumers.verify.verification import Bus, verify
 from iu_core.bus.kafka_admin import KafkaAdmin
+from iu_core.bus.kafka_reader import KafkaTopicReader
 from iu_core.bus.names import BusNames
-from iu_core.database import Role
+from iu_core.database import Role, connect
 from iu_core.settings import ConsumerSettings, DatabaseSettings, KafkaSettings, RelaySettings, Settings
 from producers.relay.contracts import BundledContracts
 from producers.relay.service import RelayService
+from producers.relay.status import ask
 from schemas.catalog import Catalog
 from tests.integration.sql.sessions import Editor, fresh_piece, open_gate, session
 
@@ -199,6 +203,21 @@ def effects(world: World, routes: Sequence[str] = SIX) -> dict[str, int]:
     )
     names = ("events", "projection rows", "events projected", "sent", "pairs sent")
     return dict(zip(names, figures, strict=True))
+
+
+def verified(world: World) -> Report:
+    """Run `verify` as the command does."""
+    found = ask(world.settings, world.url)
+    settled = None if found.settled is None else str(found.settled)
+    with ExitStack() as opened:
+        reader = KafkaTopicReader(world.settings, "test-verify")
+        opened.callback(reader.close)
+        admin = KafkaAdmin(world.settings, "test-verify")
+        opened.callback(admin.close)
+        connection = connect(world.url, Role.READER, settings=DatabaseSettings(), application_name="test")
+        opened.callback(connection.close)
+        bus = Bus(reader, admin, world.names, mock=False)
+        return verify(connection, bus, settled=settled, floor_id=found.floor_id)
 
 
 def session_of(world: World, role: Role | None = None) -> psycopg.Connection[tuple[Any, ...]]:

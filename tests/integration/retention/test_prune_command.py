@@ -21,8 +21,7 @@ from producers.relay import cursor as cursors
 from producers.relay.prune import Pruned, preview, prune, read_bound
 from producers.relay.status import ask
 from tests.conftest import Ran, RunIu
-from tests.integration.consumers.test_verify import verified
-from tests.integration.consumers.world import SIX, World, session_of
+from tests.integration.consumers.world import SIX, World, session_of, verified
 
 AT_ONCE = ("relay", "prune", "--older-than", "0s", "--json")
 APPLY = (*AT_ONCE, "--apply", "--reason", "a test")

@@ -91,7 +91,14 @@ def test_halves_lose_nothing_double_nothing_and_leave_no_gap(seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("sqlstate", "decision"),
-    [("23505", "failed"), ("22P02", "failed"), ("IU001", "failed"), ("IU020", "refused"), (None, "failed")],
+    [
+        ("23505", "failed"),
+        ("22P02", "failed"),
+        ("IU001", "failed"),
+        ("IU020", "refused"),
+        ("IU022", "refused"),
+        (None, "failed"),
+    ],
 )
 def test_an_event_to_blame_is_kept_whole_in_its_place(sqlstate: str | None, decision: str) -> None:
     culprit = event(13)

@@ -41,6 +41,12 @@ def test_an_event_of_another_route_is_passed_over_undecoded() -> None:
     assert READER.read(replace(OTHER, value=b"nonsense")) == Skip()
 
 
+def test_a_fence_is_passed_over_by_its_header() -> None:
+    """A route that stopped at one, or kept it as a dead letter, would do so on every partition."""
+    fence = replace(GOOD, value=b'{"tree_id":"x"}', headers=(("ce_type", b"iu.relay.fence"),))
+    assert READER.read(fence) == Skip()
+
+
 def test_a_registry_id_reads_as_its_fingerprint_does() -> None:
     ids = KnownSchemaIds({42: FINGERPRINT[2:]})
     coded = with_datum(GOOD, DATUM, prefix=b"\x00\x00\x00\x00\x2a")

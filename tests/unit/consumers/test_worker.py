@@ -381,7 +381,13 @@ def test_a_rebalance_takes_and_brings_partitions_without_losing_or_doubling() ->
 @pytest.mark.parametrize("bad", [{0}, {4}, {2}, {0, 1, 2, 3, 4}, {1, 3}])
 @pytest.mark.parametrize(
     ("sqlstate", "decision"),
-    [("23514", "failed"), ("22P02", "failed"), ("IU001", "failed"), ("IU020", "refused")],
+    [
+        ("23514", "failed"),
+        ("22P02", "failed"),
+        ("IU001", "failed"),
+        ("IU020", "refused"),
+        ("IU022", "refused"),
+    ],
 )
 def test_the_event_that_the_database_blames_is_kept_whole_and_the_others_land(
     bad: set[int], sqlstate: str, decision: str

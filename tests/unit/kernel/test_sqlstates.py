@@ -23,6 +23,7 @@ from iu_core.errors import ExitCode
         ("23505", Verdict.ISOLATE),
         ("IU001", Verdict.ISOLATE),
         ("IU020", Verdict.ISOLATE),
+        ("IU022", Verdict.ISOLATE),
         ("IU030", Verdict.GATE),
         ("IU031", Verdict.FENCE),
         ("IU032", Verdict.ALARM),

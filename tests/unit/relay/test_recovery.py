@@ -139,7 +139,7 @@ def test_the_refusal_says_everything_and_what_to_do() -> None:
     assert raised.value.why is not None
     for part in ("found 8", "oid of the database", "oid of event_outbox", "no such row"):
         assert part in raised.value.why
-    assert "iu verify" in (raised.value.remedy or "")
+    assert "iu relay rebase" in (raised.value.remedy or "")
     with pytest.raises(Misconfigured) as raised:
         refuse(compare(CURSOR, HERE, HIGHEST.event_ref, replace(TOPIC, topic_id="x"), CURSOR.layout))
     assert "IU_KAFKA__PREFIX" in (raised.value.remedy or "")
