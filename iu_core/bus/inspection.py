@@ -77,10 +77,10 @@ class ClockReading:
     uncertain_s: float
 
 
-class BusInspection(Protocol):
-    """Each call is one look, bounded in time.
+class TransactionInspection(Protocol):
+    """Finds transactions that are not ended, and ends one that nobody else will.
 
-    Raises `NotOffered`, or what every adapter of the bus raises.
+    Each call is one look, bounded in time. Raises `NotOffered`, or what every adapter of the bus raises.
     """
 
     def transactions(self) -> tuple[OpenTransaction, ...]:
@@ -91,6 +91,10 @@ class BusInspection(Protocol):
 
     def abort_at(self, producer: OpenProducer) -> None:
         """Write the end that is missing on the producer's partition: aborted."""
+
+
+class BusInspection(TransactionInspection, Protocol):
+    """Further looks, with the same errors."""
 
     def settings(self, topic: str) -> Mapping[str, str]:
         """Return every setting of a topic, defaults too; empty if there is no such topic."""

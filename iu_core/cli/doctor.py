@@ -108,7 +108,7 @@ def in_words(report: Report) -> RenderableType:
     """Return the report for a person: the gravest first, each with evidence and remedy."""
     parts = [_finding(finding) for finding in report.findings]
     parts += [_unasked(one) for one in report.unasked]
-    if not report.findings:
+    if not report.findings and not report.away:
         parts.append(Text("nothing found that holds the relay", style="bold green"))
     return Group(*parts)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from iu_core.bus.inspection import BusInspection, OpenProducer, OpenTransaction, Place
+from iu_core.bus.inspection import OpenProducer, OpenTransaction, Place, TransactionInspection
 from iu_core.bus.names import BusNames
 from iu_core.errors import Refused, Retryable, Usage
 
@@ -40,7 +40,7 @@ class WriteEnd:
 Plan: TypeAlias = Fence | WriteEnd
 
 
-def plan(target: str, inspection: BusInspection, names: BusNames) -> Plan:
+def plan(target: str, inspection: TransactionInspection, names: BusNames) -> Plan:
     """Return how the transaction `target` is ended: a transactional id, or TOPIC/PARTITION/PRODUCER.
 
     Raises `Usage` if there is no such open transaction, `Refused` if it is not ours to end.
@@ -118,7 +118,7 @@ def in_words(decided: Plan) -> list[str]:
 
 def apply(
     decided: Plan,
-    inspection: BusInspection,
+    inspection: TransactionInspection,
     fence: Callable[[str], None],
     *,
     timeout_s: float = 15.0,

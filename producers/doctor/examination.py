@@ -9,6 +9,7 @@ wait ten times for it.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
@@ -24,9 +25,9 @@ from iu_core.database import Connection, Role, connect, translate
 from iu_core.errors import IUError, Misconfigured
 from iu_core.settings import Settings
 from producers.doctor.finding import Patience
-from producers.relay.cursor import Cursor, Layout
+from producers.relay import recovery
+from producers.relay.cursor import Cursor, Layout, decode
 from producers.relay.outbox import Pending, PostgresOutbox
-from producers.relay.status import read_cursor
 
 _NAME: Final = "iu-doctor"
 T = TypeVar("T")
@@ -74,8 +75,18 @@ class Examination:
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
-        """The shards, as the settings have them. The one place that knows how many there are."""
-        return (Layout(partitions=self._settings.kafka.partitions, shard=0),)
+        """The shards of the layout in force: what the newest cursor says or, without any, their topic."""
+        layout = self._once("layout", self._layout)
+        return tuple(replace(layout, shard=shard) for shard in range(layout.shards))
+
+    def _layout(self) -> Layout:
+        known = [cursor.layout for cursor in self.cursors().values()]
+        if known:
+            return max(known, key=lambda layout: layout.epoch)
+        topic = self.described(self.names.cursor)
+        # Every topic of the mock has four partitions, whatever it was made for.
+        shards = 1 if topic is None or self.mock else topic.partitions
+        return Layout(partitions=self._settings.kafka.partitions, shards=shards)
 
     @property
     def login(self) -> Connection:
@@ -136,18 +147,26 @@ class Examination:
         """Return a topic as the broker describes it, asked once."""
         return self._once(f"topic {topic}", lambda: self.admin.describe(topic))
 
-    def cursor(self, shard: int) -> Cursor | None:
-        """Return the committed cursor of a shard, read anew; None: there is none, or no topic for it."""
-        topic = self.described(self.names.cursor)
-        if topic is None or shard >= topic.partitions:
-            return None
-        return read_cursor(self.topics, self.names.cursor, shard)
+    def cursors(self) -> dict[int, Cursor]:
+        """Return the last committed cursor of each shard that has one, read anew."""
+        if self.described(self.names.cursor) is None:
+            return {}
+        ends = self.topics.end_offsets(self.names.cursor, committed=True)
+        lasts = {
+            shard: recovery.last_record(self.topics, self.names.cursor, shard, end)
+            for shard, end in ends.items()
+        }
+        return {
+            shard: decode(last.value)
+            for shard, last in lasts.items()
+            if last is not None and last.value is not None
+        }
 
     def pending(self, layout: Layout) -> Pending:
         """Return what waits to be published of a shard, asked once."""
 
         def ask() -> Pending:
-            cursor = self.cursor(layout.shard)
+            cursor = self.cursors().get(layout.shard)
             return self.outbox(layout).pending(None if cursor is None else cursor.position)
 
         return self._once(f"pending {layout.shard}", ask)

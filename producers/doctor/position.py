@@ -4,6 +4,7 @@ The migrations, its rights, and its cursor held against the database and the top
 functions it uses. Nothing is opened that would fence the relay that runs.
 """
 
+from typing import Final
 from uuid import UUID
 
 from iu_core.database.migration_files import read
@@ -15,7 +16,7 @@ from producers.doctor.finding import Finding, Severity
 from producers.relay import recovery
 from producers.relay.cursor import Cursor, Layout
 
-_TREES_NAMED = 5
+_TREES_NAMED: Final = 5
 
 
 def migrations(asked: Examination) -> list[Finding]:
@@ -42,16 +43,17 @@ def judge_migrations(entries: tuple[Entry, ...]) -> list[Finding]:
 
 def rights(asked: Examination) -> list[Finding]:
     """Ask what the relay asks, in its role; what it may not do is raised as it would raise it."""
-    for layout in asked.layouts:
-        asked.outbox(layout).identity()
+    # How many shards there are does not matter here, and would take the broker to say.
+    asked.outbox(Layout(asked.settings.kafka.partitions)).identity()
     return []
 
 
 def cursors(asked: Examination) -> list[Finding]:
     """Hold the cursor of each shard against what is there."""
     found = []
+    known = asked.cursors()
     for layout in asked.layouts:
-        cursor = asked.cursor(layout.shard)
+        cursor = known.get(layout.shard)
         if cursor is None:
             found += _without_cursor(asked, layout)
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from iu_core.errors import Retryable
 from producers.doctor.examination import Examination
 from producers.doctor.finding import Finding, Patience, Severity, duration, psql
 from producers.relay.lock import IDLE_TIMEOUT_MS, LOCK_BASE, LOCK_CLASS
@@ -45,20 +46,26 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in the outbox of a shard; `age_s` of the oldest event, by the database's clock."""
+    """What waits in the outbox of a shard; `age_s` of the oldest event, by the database's clock.
 
-    events: int
+    `events` is None while the broker, which has the cursor, cannot say.
+    """
+
+    events: int | None
     age_s: float | None
 
 
 def holders(asked: Examination) -> list[Finding]:
-    """Find shards that nobody relays, that a frozen session holds, or that a command keeps."""
+    """Find shards that nobody relays, that a frozen session holds, or that a command keeps.
+
+    With the broker away the locks of the first shard are still told: there always is one.
+    """
     found = _holders(asked)
-    return [
-        finding
-        for layout in asked.layouts
-        for finding in judge(layout.shard, found, _waiting(asked, asked.pending(layout)), asked.patience)
-    ]
+    try:
+        waiting = {layout.shard: _waiting(asked, asked.pending(layout)) for layout in asked.layouts}
+    except Retryable:
+        waiting = {0: Waiting(None, None)}
+    return [finding for shard, what in waiting.items() for finding in judge(shard, found, what)]
 
 
 def _holders(asked: Examination) -> list[Holder]:
@@ -73,7 +80,7 @@ def _waiting(asked: Examination, pending: Pending) -> Waiting:
     return Waiting(pending.events, max(0.0, now_s - pending.oldest_at.timestamp()))
 
 
-def judge(shard: int, found: Iterable[Holder], waiting: Waiting, patience: Patience) -> list[Finding]:
+def judge(shard: int, found: Iterable[Holder], waiting: Waiting) -> list[Finding]:
     """Return what is wrong with the locks of one shard."""
     by_lock = {holder.lock: holder for holder in found}
     relay, command = by_lock.get(LOCK_BASE + shard), by_lock.get(_MAINTENANCE_BASE + shard)
@@ -95,9 +102,12 @@ def _who(holder: Holder) -> str:
 def _nobody(shard: int, waiting: Waiting) -> Finding:
     age = "" if waiting.age_s is None else f", the oldest for {duration(waiting.age_s)}"
     return Finding(
-        Severity.STOPS if waiting.events else Severity.WARNS,
+        Severity.WARNS if waiting.events == 0 else Severity.STOPS,
         f"nobody relays shard {shard}",
-        (f"{waiting.events} events wait{age}", f"the lock ({LOCK_CLASS}, {LOCK_BASE + shard}) is free"),
+        (
+            f"{'?' if waiting.events is None else waiting.events} events wait{age}",
+            f"the lock ({LOCK_CLASS}, {LOCK_BASE + shard}) is free",
+        ),
         "iu relay run",
     )
 
@@ -140,9 +150,9 @@ def progress(asked: Examination) -> list[Finding]:
         waiting = _waiting(asked, asked.pending(layout))
         if relay is None or (waiting.age_s or 0) < asked.patience.open_s:
             continue
-        before = asked.cursor(layout.shard)
+        before = asked.cursors().get(layout.shard)
         asked.sleep_s(asked.patience.sample_s)
-        after = asked.cursor(layout.shard)
+        after = asked.cursors().get(layout.shard)
         still = [None if cursor is None else cursor.sequence for cursor in (before, after)]
         found += judge_progress(layout.shard, relay, waiting, still[0], still[1], asked.patience)
     return found

@@ -26,11 +26,12 @@ _COSTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A topic of the relay as it should be."""
+    """A topic of the relay as it should be; with `exact` of just so many partitions, else at least."""
 
     name: str
     partitions: int
     settings: Mapping[str, str]
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,18 @@ class There:
 
 def wanted(asked: Examination) -> tuple[Wanted, ...]:
     """Return the topics of the relay."""
-    (layout, *_), names = asked.layouts, asked.names
+    names = asked.names
     return (
-        Wanted(names.events, layout.partitions, EVENTS_CONFIG),
-        Wanted(names.cursor, layout.shards, CURSOR_CONFIG),
+        Wanted(names.events, asked.settings.kafka.partitions, EVENTS_CONFIG),
+        # After a reshard to fewer shards the topic has partitions that are not used any more.
+        Wanted(names.cursor, len(asked.layouts), CURSOR_CONFIG, exact=False),
     )
 
 
 def topics(asked: Examination) -> list[Finding]:
     """Compare each topic of the relay with what it should be."""
     found = []
-    published = not asked.mock and any(asked.cursor(layout.shard) is not None for layout in asked.layouts)
+    published = bool(asked.cursors())
     for topic in wanted(asked):
         described = asked.described(topic.name)
         settings: Mapping[str, str] = {}
@@ -74,13 +76,15 @@ def judge(topic: Wanted, there: There, *, published: bool, bootstrap: str) -> li
     if there.partitions == 0:
         return [_missing(topic, published=published)]
     found = []
-    if there.partitions != topic.partitions:
+    if there.partitions != topic.partitions and (topic.exact or there.partitions < topic.partitions):
         found.append(
             Finding(
                 Severity.STOPS,
                 f"{topic.name} has {there.partitions} partitions, {topic.partitions} are expected",
                 ("the number is fixed when a topic is made; the relay and the routes refuse to start (78)",),
-                f"export IU_KAFKA__PARTITIONS={there.partitions}   # or another IU_KAFKA__PREFIX",
+                f"export IU_KAFKA__PARTITIONS={there.partitions}   # or another IU_KAFKA__PREFIX"
+                if topic.exact
+                else "iu relay status   # its shards are those of another topic",
             )
         )
     for name, value in topic.settings.items():

@@ -34,17 +34,20 @@ _WRITERS: Final = """
        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
      ORDER BY l.pid
 """
+# Its locks have no pid; they are found by the virtual transaction that holds the lock on its xid.
 _PREPARED: Final = """
     SELECT p.gid, p.transaction::text, p.owner::text,
            extract(epoch FROM clock_timestamp() - p.prepared)::float8,
-           (SELECT count(DISTINCT w.pid) FROM pg_locks AS w JOIN pg_locks AS h
-               ON h.locktype = w.locktype AND h.transactionid = w.transactionid
-             WHERE NOT w.granted AND h.granted AND h.virtualtransaction = l.virtualtransaction)
+           (SELECT count(DISTINCT w.pid) FROM pg_locks AS w
+             WHERE NOT w.granted AND w.transactionid = p.transaction)
       FROM pg_prepared_xacts AS p
-      JOIN pg_locks AS l ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction::text
      WHERE p.database = current_database()
-       AND l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'
-       AND l.relation = to_regclass('public.event_outbox')
+       AND EXISTS (
+         SELECT FROM pg_locks AS x JOIN pg_locks AS l USING (virtualtransaction)
+          WHERE x.pid IS NULL AND x.locktype = 'transactionid' AND x.transactionid = p.transaction
+            AND l.pid IS NULL AND l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'
+            AND l.relation = to_regclass('public.event_outbox'))
+     ORDER BY p.prepared
 """
 _LOGIN: Final = "SELECT session_user::text"
 _SLOTS: Final = """
