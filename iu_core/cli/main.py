@@ -23,7 +23,7 @@ GROUPS: Final = {
     "consumer": "The route consumers: run.",
     "schemas": "The event contracts: check, sql, lock.",
 }
-COMMANDS: Final = ("status", "explain", "verify", "demo")
+COMMANDS: Final = ("status", "doctor", "explain", "verify", "demo")
 
 
 def build(only: str | None = None) -> typer.Typer:
