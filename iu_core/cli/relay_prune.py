@@ -43,7 +43,7 @@ def command(
     settings, url = context.bus_settings(), context.database_url()
     configure_logs()
     bound = read_bound(settings, url)
-    owner = connect(url, Role.OWNER, settings=settings.database, application_name="iu relay prune")
+    owner = connect(url, Role.OWNER, settings=settings.database, application_name="iu-relay-prune")
     try:
         found = preview(owner, bound, retention)
         if not apply or not found.rows:

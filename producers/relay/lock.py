@@ -54,6 +54,9 @@ class Holder:
         return f"{self.application or 'a session'} (backend {self.pid})"
 
 
+_LEAVING: Final = Holder(0, "a session that is just leaving")
+
+
 def holder(connection: Connection, shard: int) -> Holder | None:
     """Return who holds `shard`, None if nobody does. A command counts before the relay it waits for."""
     return _holder(connection, MAINTENANCE_BASE, shard) or _holder(connection, LOCK_BASE, shard)
@@ -92,14 +95,12 @@ class PingedSession:
         """Whether a ping has found the session gone, and with it the locks."""
         return self._lost.is_set()
 
-    def take(self, base: int, shard: int) -> Holder | None:
-        """Take a lock: None on success, else who holds it. Does not wait."""
+    def take(self, base: int, shard: int) -> bool:
+        """Take a lock; false if another session holds it. Does not wait."""
         try:
-            if self._connection.execute(_TAKE, (LOCK_CLASS, base + shard)).fetchone() == (True,):
-                return None
+            return self._connection.execute(_TAKE, (LOCK_CLASS, base + shard)).fetchone() == (True,)
         except psycopg.Error as error:
             raise translate(error) from error
-        return self.holder(base, shard) or Holder(0, "a session that is just leaving")
 
     def holder(self, base: int, shard: int) -> Holder | None:
         """Return who holds a lock."""
@@ -151,16 +152,19 @@ class ShardLock:
         self._session: PingedSession | None = None
         self._wanted = threading.Event()
 
-    def acquire(self) -> Holder | None:
-        """Take the lock: None on success, else who holds it. Does not wait."""
+    def acquire(self, known: Holder | None = None) -> Holder | None:
+        """Take the lock: None on success, else who holds it. Does not wait.
+
+        A holder that is `known` is not looked up again: that would read every lock of the server.
+        """
         if self._session is None:
             self._session = PingedSession(self._connect, self._ask)
         try:
             if not self._session.is_free(MAINTENANCE_BASE, self._shard):
                 leaving = Holder(0, "a command that is just ending", maintenance=True)
-                return self._session.holder(MAINTENANCE_BASE, self._shard) or leaving
-            if (other := self._session.take(LOCK_BASE, self._shard)) is not None:
-                return other
+                return known or self._session.holder(MAINTENANCE_BASE, self._shard) or leaving
+            if not self._session.take(LOCK_BASE, self._shard):
+                return known or self._session.holder(LOCK_BASE, self._shard) or _LEAVING
         except Exception:
             self.release()
             raise

@@ -66,8 +66,9 @@ def maintained(
 
 
 def _take(session: PingedSession, base: int, shard: int, give_up_at: float, wait_s: float) -> None:
-    while (other := session.take(base, shard)) is not None:
+    while not session.take(base, shard):
         if time.monotonic() > give_up_at:
+            other = session.holder(base, shard) or "a session that is just leaving"
             raise Retryable(
                 f"shard {shard} is held by {other}, which has not let go within {wait_s:.0f} s",
                 why="a relay steps aside after its transaction; another command keeps it to its end",

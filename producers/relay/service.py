@@ -27,7 +27,7 @@ from iu_core.errors import Retryable
 from iu_core.settings import Settings
 from iu_core.telemetry import get_logger
 from producers.relay.framing import Contracts
-from producers.relay.lock import ShardLock
+from producers.relay.lock import Holder, ShardLock
 from producers.relay.relay import Relay
 from producers.relay.shard import Shard, layout_of, relay_name
 
@@ -151,8 +151,9 @@ class RelayService:
 
     def _await_lock(self, lock: ShardLock, shard: Shard, stop: threading.Event) -> bool:
         """Wait as a standby until the lock is ours; False if stopped first."""
+        other: Holder | None = None
         announced = False
-        while (other := lock.acquire()) is not None:
+        while (other := lock.acquire(known=other)) is not None:
             if self._until_idle:
                 raise Retryable(
                     f"shard {self._layout.shard} is being relayed by {other}",

@@ -29,6 +29,7 @@ def shard(number: int, settled: str, *, shards: int = 2, epoch: int = 1, window:
         position=Position(settled=Snapshot.parse(settled), window=opened),
         highest=Highest(70 + number, UUID(int=70 + number)),
         blocked={},
+        sealed=False,
     )
 
 
