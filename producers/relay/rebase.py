@@ -254,7 +254,7 @@ def settled_ends(
             raise Retryable(
                 f"a transaction stays open on {topic}",
                 why=f"read_committed ends at {dict(ends)}, read_uncommitted at {dict(asked)}",
-                remedy="iu doctor names it; try again after its time-out",
+                remedy="try again after its time-out; the broker ends it then",
             )
         sleep_s(0.05)
 

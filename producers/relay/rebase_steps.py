@@ -148,7 +148,7 @@ class Rebase:
             raise Retryable(
                 "the outbox could not be locked in 10 s",
                 why="a transaction that writes to it, or to the structure gate, is open",
-                remedy="iu doctor names it; end it, then run the same command again",
+                remedy="pg_stat_activity names it; end it, then run the same command again",
                 code=error.sqlstate,
             ) from error
         return put_back, given_up, identity, floor_id

@@ -32,6 +32,16 @@ def delivered(world: World) -> World:
     return world
 
 
+GIVE_UP = """
+    INSERT INTO iu_abandoned_event (event_ref, event_type, tree_id, version, incarnation, fenced_by,
+                                    topic, partition, "offset", digest, reason)
+    SELECT event_ref, event_type, aggregate_id, aggregate_version, incarnation, incarnation + 1,
+           'x', 0, 0, payload_digest, 'a plant'
+      FROM event_outbox
+     WHERE event_ref = (SELECT event_ref FROM iu_tree_change_log ORDER BY id LIMIT 1)
+"""
+
+
 def plant(world: World, statement: str) -> None:
     """Run `statement` with every guard off; it must change something."""
     with psycopg.connect(world.url) as superuser:
@@ -42,8 +52,8 @@ def plant(world: World, statement: str) -> None:
             superuser.execute(f"ALTER TABLE public.{table} ENABLE TRIGGER ALL")
 
 
-def publish_again(world: World, *, event_ref: bytes | None = None) -> None:
-    """Put a copy of the last record of partition 0 on the topic, under another ce_id if one is given."""
+def publish_again(world: World, **changed: bytes) -> None:
+    """Put a copy of the last record of the fullest partition on the topic, with `changed` headers."""
     topic = world.names.events
     reader = KafkaTopicReader(world.settings, "test-verify")
     publisher = KafkaPublisher(world.settings, f"{world.settings.kafka.prefix}plant", Watchdog(30))
@@ -51,9 +61,7 @@ def publish_again(world: World, *, event_ref: bytes | None = None) -> None:
         ends = reader.end_offsets(topic, committed=True)
         partition = max(ends, key=lambda number: ends[number])
         record = reader.read(topic, partition, 0, ends[partition])[-1]
-        headers = tuple(
-            (name, event_ref if name == "ce_id" and event_ref else value) for name, value in record.headers
-        )
+        headers = tuple((name, changed.get(name, value)) for name, value in record.headers)
         publisher.open()
         publisher.publish([Outgoing(topic, partition, record.key, record.value, headers)])
     finally:
@@ -122,6 +130,16 @@ def test_what_is_committed_meanwhile_is_unpublished_and_no_difference(delivered:
             id="datum and digest forged",
         ),
         pytest.param(
+            GIVE_UP,
+            "an event that was given up is in no outbox and had no effect",
+            id="delivered event given up",
+        ),
+        pytest.param(
+            GIVE_UP,
+            "behind each event that was given up stands the fence of its tree, and no other fence is there",
+            id="event given up without a fence",
+        ),
+        pytest.param(
             "DELETE FROM iu_tree_change_log WHERE id = (SELECT max(id) FROM iu_tree_change_log)",
             "every `sent` has its projection row",
             id="projection row lost",
@@ -157,11 +175,15 @@ def test_an_event_that_the_relay_passed_over_is_found(delivered: World) -> None:
     [
         (publish_again, "no event is on the topic twice"),
         (
-            lambda world: publish_again(world, event_ref=b"01a20bd0-95e0-7bfa-9032-403bdd3ee8aa"),
+            lambda world: publish_again(world, ce_id=b"01a20bd0-95e0-7bfa-9032-403bdd3ee8aa"),
             "every record of the topic is an event of the outbox",
         ),
+        (
+            lambda world: publish_again(world, ce_id=b"fence", ce_type=b"iu.relay.fence"),
+            "behind each event that was given up stands the fence of its tree, and no other fence is there",
+        ),
     ],
-    ids=["doubled record", "ghost record"],
+    ids=["doubled record", "ghost record", "fence of nothing"],
 )
 def test_a_planted_record_is_found(
     delivered: World, plant_record: Callable[[World], None], rule: str

@@ -131,7 +131,7 @@ def test_a_tree_given_up_goes_on_in_an_incarnation_never_seen(owner: Session, lo
     with refused("IU040"):
         owner.execute("DELETE FROM iu_abandoned_event")
     with refused("IU022") as said:
-        owner.execute("SELECT fn_iu_route_event(%s)", (event.event_ref,))
+        owner.execute("SELECT fn_iu_route_event(%s, '{}')", (event.event_ref,))
     assert said.message == "abandoned"
 
 
@@ -156,7 +156,7 @@ def test_nobody_but_the_owner_may_put_back_or_give_up(migrated_url: str, role: R
     for call in (
         "fn_iu_rebase_adopt('x', '{}', '', '{}', 'a test')",
         "fn_iu_rebase_abandon(gen_random_uuid(), 1, 'x', '[]', 'a test')",
-        "fn_iu_route_event(gen_random_uuid())",
+        "fn_iu_route_event(gen_random_uuid(), '{}')",
     ):
         with session(migrated_url, role) as asking, pytest.raises(Exception, match="permission denied"):
             asking.execute(f"SELECT {call}".encode())
