@@ -111,7 +111,8 @@ def other_shards(there: int, asked: int) -> Misconfigured:
     return Misconfigured(
         f"the events are relayed in {there} shards, and this relay is set to {asked}",
         why="each partition has one owner; which one, only the cursors say",
-        remedy=f"set IU_RELAY__SHARDS={there}; or change it for good: iu relay reshard --to {asked}",
+        remedy=f"set IU_RELAY__SHARDS={there}; or change it for good: "
+        f'iu relay reshard --to {asked} --reason "..."',
     )
 
 
@@ -121,7 +122,7 @@ def refuse_sealed(cursor: Cursor) -> None:
         raise Misconfigured(
             f"shard {cursor.layout.shard} is sealed: a reshard was begun and has not ended",
             why=f"sealed at {cursor.at.isoformat(timespec='seconds')} in layout epoch {cursor.layout.epoch}",
-            remedy="finish it: iu relay reshard --to N --apply --reason …; iu relay status shows the shards",
+            remedy='finish it: iu relay reshard --to N --apply --reason "..."',
         )
 
 

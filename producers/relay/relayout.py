@@ -42,7 +42,7 @@ def relaid(old: Sequence[Cursor], shards: int, cursor_partitions: int, at: datet
         raise Misconfigured(
             "the shards' cursors were not written for one outbox and one topic",
             why=f"topic id, outbox oid, incarnation, floor: {sorted(kinds)}",
-            remedy="rebase all shards first: iu relay rebase",
+            remedy="rebase all shards before they are resharded",
         )
     first = old[0]
     layout = replace(first.layout, shards=shards, epoch=max(c.layout.epoch for c in old) + 1)

@@ -192,7 +192,11 @@ def apply(
 def _require_same_layout(claims: list["_Claim"], planned: Layout) -> None:
     """Raise `Retryable` if somebody else has resharded between the plan and the claim."""
     if any(claim.cursor.layout.epoch != planned.epoch for claim in claims):
-        raise Retryable("the layout has changed meanwhile", remedy="look again: iu relay reshard --to N")
+        raise Retryable(
+            "somebody else has resharded meanwhile",
+            why=f"layout epoch {planned.epoch} is not in force any more",
+            remedy="look again, without --apply",
+        )
 
 
 class _PinnedOutbox(PostgresOutbox):
@@ -261,6 +265,6 @@ class _Claim:
             raise Fenced(
                 f"another process has taken over shard {self.shard.layout.shard} meanwhile",
                 why=error.why,
-                remedy="nothing is lost: run iu relay reshard again",
+                remedy="nothing is lost: run the same command again",
                 code=error.code,
             ) from error

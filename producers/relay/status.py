@@ -108,7 +108,8 @@ class RelayStatus:
         if self.configured_shards != self.layout.shards:
             lines.append(
                 f"differs    IU_RELAY__SHARDS is {self.configured_shards}, the cursor topic is that of "
-                f"{self.layout.shards} shards; to change it: iu relay reshard"
+                f"{self.layout.shards} shards; to change it: "
+                f'iu relay reshard --to {self.configured_shards} --reason "..."'
             )
         return lines
 
@@ -132,7 +133,9 @@ def _cursor_in_words(cursor: Cursor) -> list[str]:
     if position.window is not None:
         lines.append(f"window     open up to snapshot {position.window}, published to row {position.last_id}")
     if cursor.sealed:
-        lines.append("sealed     by a reshard that has not ended; finish it with: iu relay reshard")
+        lines.append(
+            'sealed     by a reshard that has not ended; finish it: iu relay reshard --to N --reason "..."'
+        )
     if cursor.blocked:
         lines.append(f"blocked    {len(cursor.blocked)} trees wait for a dead letter")
     origin = cursor.origin
