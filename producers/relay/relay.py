@@ -120,9 +120,11 @@ class Relay:
         missing although events are there; `Retryable` while a transaction stays open.
         """
         self._publisher.open()
+        self._observe("recovering")
         found = recovery.find_cursor(
             self._reader, self._names.cursor, self._layout.shard, timeout_s=self._recovery_timeout_s
         )
+        self._observe("comparing")
         identity = self._outbox.identity()
         if found is None:
             cursor = self._first_cursor(identity)

@@ -57,7 +57,10 @@ class Progress:
 
 
 class RelayService:
-    """Relays one shard until stopped. With `until_idle`: until all that is committed is published."""
+    """Relays one shard until stopped. With `until_idle`: until all that is committed is published.
+
+    `observe` is told the name of each stage as it begins, in whichever part; tests die there.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class RelayService:
         shard: int = 0,
         until_idle: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
+        observe: Callable[[str], None] = lambda _stage: None,
     ) -> None:
         self._settings = settings
         self._database_url = database_url
@@ -76,6 +80,7 @@ class RelayService:
         self._names = BusNames(settings.kafka.prefix)
         self._until_idle = until_idle
         self._clock_s = clock_s
+        self._observe = observe
         self._name = f"iu-relay-{settings.relay.cluster}-{shard}"
         self.progress = Progress()
 
@@ -123,6 +128,7 @@ class RelayService:
             opened.callback(lock.release)
             if not self._await_lock(lock, stop):
                 return True
+            self._observe("locked")
             relay = self._build(opened, watchdog)
             with watchdog.guard("taking the shard over"):
                 cursor = relay.start()
@@ -163,7 +169,7 @@ class RelayService:
         reader = KafkaTopicReader(settings, self._name)
         opened.callback(reader.close)
         transactional_id = self._names.transactional_id(settings.relay.cluster, layout.shard)
-        publisher = KafkaPublisher(settings, transactional_id, watchdog)
+        publisher = KafkaPublisher(settings, transactional_id, watchdog, observe=self._observe)
         opened.callback(publisher.close)
         relay = Relay(
             outbox=outbox,
@@ -189,6 +195,7 @@ class RelayService:
             recovery_timeout_s=settings.relay.watchdog_ms / 2_000,
             relay_version=__version__,
             now=lambda: datetime.now(UTC),
+            observe=self._observe,
         )
         opened.callback(relay.close)
         return relay

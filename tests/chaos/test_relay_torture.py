@@ -29,6 +29,7 @@ from tests.integration.relay.relay_process import (
     await_that,
     drain,
     relay_environment,
+    started,
 )
 from tests.integration.sql.sessions import open_gate
 
@@ -90,7 +91,7 @@ class Relays:
         return found
 
     def _start(self) -> RelayProcess:
-        relay = RelayProcess(self._environment)
+        relay = RelayProcess(started(self._environment))
         self._opened.callback(relay.end)
         return relay
 

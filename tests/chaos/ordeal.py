@@ -1,0 +1,139 @@
+"""A database under adversarial writers, relays that come to harm, and the reckoning afterwards.
+
+What every torture test of the relay shares: `endured` runs the writers for the length of a block, in
+which the test does harm; then everything left is drained, the topic is read with `read_committed`
+and held against the outbox by the chain checker, and what was survived is printed, by kind.
+
+The two record paths: `IU_TEST_CHAOS=full` runs each test on both; otherwise relays take turns.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Final
+
+import psutil
+import pytest
+
+from iu_core.bus.kafka_admin import KafkaAdmin
+from iu_core.bus.names import BusNames
+from tests.chaos.failing_relay import Strike
+from tests.chaos.nursery import Nursery
+from tests.chaos.writers import Writers, plant
+from tests.integration.relay.held_topic import bus_settings, chain_faults, committed_rows, held
+from tests.integration.relay.relay_process import RelayProcess, await_that, relay_environment
+from tests.integration.sql.sessions import open_gate
+
+FULL: Final = os.environ.get("IU_TEST_CHAOS") == "full"
+SEED: Final = int(os.environ.get("IU_TEST_SEED", "1"))
+TREES: Final = 24
+# Values of `Ordeal.path`; "turns" lets relays alternate.
+PATHS: Final = ("auto", "send") if FULL else ("turns",)
+# Small transactions: many commits to be killed in, and windows cut into chunks.
+ROWS_MAX: Final = "40"
+
+on_each_path = pytest.mark.parametrize("path", PATHS)
+
+
+@dataclass
+class Ordeal:
+    """Where relays run and what they survived. `direct` is the environment without any proxy."""
+
+    url: str
+    direct: Mapping[str, str]
+    writers: Writers
+    survived: Counter[str] = field(default_factory=Counter)
+    chance: random.Random = field(default_factory=lambda: random.Random(SEED))
+    _nursery: Nursery = field(kw_only=True)
+    _opened: ExitStack = field(kw_only=True)
+    _paths: Iterator[str] = field(kw_only=True)
+
+    def relay(
+        self, strike: Strike | None = None, environment: Mapping[str, str] | None = None
+    ) -> RelayProcess:
+        """Start a relay; it is ended with the ordeal at the latest."""
+        chosen = {**(environment or self.direct), "IU_RELAY__BATCH_PATH": next(self._paths)}
+        relay = RelayProcess(self._nursery.birth(chosen, strike))
+        self._opened.callback(relay.end)
+        return relay
+
+    def await_events(self, count: int) -> None:
+        """Return once the writers have committed `count` more events."""
+        wanted = self.writers.committed + count
+        await_that(lambda: self.writers.committed >= wanted, f"{count} more events committed")
+
+    def rest(self, seconds: float) -> None:
+        """Let a random part of `seconds` pass."""
+        time.sleep(self.chance.random() * seconds)
+
+
+@contextmanager
+def endured(
+    url: str, bootstrap: str, prefix: str, nursery: Nursery, what: str, *, path: str, **settings: str
+) -> Iterator[Ordeal]:
+    """Run writers for the block, drain what they left, and hold the topic against the outbox.
+
+    `settings` are further IU_ names of the relays, lower case.
+    """
+    open_gate(url)
+    began = time.monotonic()
+    direct = relay_environment(url, bootstrap, prefix, **{"relay__rows_max": ROWS_MAX} | settings)
+    trees = plant(url, TREES)
+    bus = bus_settings(bootstrap, prefix)
+    try:
+        with ExitStack() as opened:
+            writers = Writers(url, trees, seed=SEED)
+            paths = cycle(("auto", "send") if path == "turns" else (path,))
+            ordeal = Ordeal(url, direct, writers, _nursery=nursery, _opened=opened, _paths=paths)
+            opened.callback(writers.stop)
+            writers.start()
+            yield ordeal
+            writers.stop()
+        _drain(nursery, direct)
+        rows, (topic, cursors) = committed_rows(url), held(bus)
+        survived = ", ".join(f"{count} {kind}" for kind, count in sorted(ordeal.survived.items()))
+        sys.__stdout__.write(  # type: ignore[union-attr]
+            f"\n  {what} ({path}, seed {SEED}): survived {survived}; {len(rows)} events in"
+            f" {len(cursors)} transactions, {time.monotonic() - began:.0f} s\n"
+        )
+        assert chain_faults(url, bus) == []
+        assert sum(map(len, topic.values())) == len(rows)
+        counted = writers.committed + 8 * TREES
+        assert len(rows) >= counted if writers.broken else len(rows) == counted
+        assert sum(ordeal.survived.values()) > 0
+    finally:
+        admin = KafkaAdmin(bus, "tests")
+        admin.delete(list(BusNames(prefix).relay_topics))
+        admin.close()
+
+
+def _drain(nursery: Nursery, environment: Mapping[str, str]) -> None:
+    draining = RelayProcess(nursery.birth(environment, None, ("relay", "run", "--until-idle")))
+    try:
+        assert draining.wait() == 0, draining.log
+    finally:
+        draining.end()
+
+
+def await_stopped(relay: RelayProcess) -> None:
+    """Return once the relay has been stopped by a signal (its own, at a stage)."""
+
+    def stopped() -> bool:
+        assert relay.poll() is None, f"it ended with {relay.poll()} instead:\n{relay.log}"
+        return bool(psutil.Process(relay.pid).status() == psutil.STATUS_STOPPED)
+
+    await_that(stopped, "the relay stops at its stage")
+
+
+def retire(relay: RelayProcess) -> None:
+    """End a running relay as an operator would."""
+    await_that(lambda: relay.has_said("started") or relay.has_said("standby"), "its handlers are in place")
+    relay.send(signal.SIGTERM)
+    assert relay.wait() == 0, relay.log
