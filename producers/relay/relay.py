@@ -182,7 +182,7 @@ class Relay:
         began_s, position, origin = self._clock_s(), before.position, before.origin
         fresh = position.window is None
         if fresh:
-            now, lsn = self._outbox.snapshot()
+            now, lsn = self._outbox.snapshot(position.settled)
             if now == position.settled:
                 return _Chunk(before, plan, None, 0, rows_max, drained=True, more=False, began_s=began_s)
             position, origin = self._open(position, now), replace(origin, lsn=lsn)
