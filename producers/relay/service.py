@@ -124,9 +124,12 @@ class RelayService:
         Returns false if it has stepped aside for a command and wants the shard back.
         """
         with ExitStack() as opened:
+            # A statement is bounded by the server; one whose server is cut off without a word, by this.
+            silence = Watchdog(self._settings.relay.watchdog_ms / 1_000 + self._statement_timeout_s)
+            opened.callback(silence.close)
             lock = ShardLock(self._connect, self._layout.shard)
             opened.callback(lock.release)
-            if not self._await_lock(lock, stop):
+            if not self._await_lock(lock, silence, stop):
                 return True
             self._observe("locked")
             relay = self._build(opened, watchdog)
@@ -139,12 +142,20 @@ class RelayService:
                 sequence=cursor.sequence,
                 position=str(cursor.position.settled),
             )
-            return self._publish(relay, lock, stop)
+            return self._publish(relay, lock, silence, stop)
 
-    def _await_lock(self, lock: ShardLock, stop: threading.Event) -> bool:
+    @property
+    def _statement_timeout_s(self) -> float:
+        return self._settings.database.statement_timeout_ms / 1_000
+
+    def _await_lock(self, lock: ShardLock, silence: Watchdog, stop: threading.Event) -> bool:
         """Wait as a standby until the lock is ours; False if stopped first."""
         announced = False
-        while (other := lock.acquire()) is not None:
+        while True:
+            with silence.guard("asking for the lock"):
+                other = lock.acquire()
+            if other is None:
+                return True
             if self._until_idle:
                 raise Retryable(
                     f"shard {self._layout.shard} is being relayed by {other}",
@@ -156,7 +167,6 @@ class RelayService:
                 announced = True
             if stop.wait(_LOCK_POLL_S):
                 return False
-        return True
 
     def _build(self, opened: ExitStack, watchdog: Watchdog) -> Relay:
         settings, layout = self._settings, self._layout
@@ -200,7 +210,7 @@ class RelayService:
         opened.callback(relay.close)
         return relay
 
-    def _publish(self, relay: Relay, lock: ShardLock, stop: threading.Event) -> bool:
+    def _publish(self, relay: Relay, lock: ShardLock, silence: Watchdog, stop: threading.Event) -> bool:
         """Step until `stop`, or until a command wants the shard: then return false.
 
         Polls quickly after work, ever more slowly without.
@@ -209,11 +219,13 @@ class RelayService:
         longest_s = max(shortest_s, self._settings.relay.poll_max_ms / 1_000)
         wait_s, report_at = shortest_s, self._clock_s() + _REPORT_S
         while not stop.is_set():
-            lock.check()
+            with silence.guard("asking for the lock"):
+                lock.check()
             if lock.wanted:
                 log.info("stepping aside", shard=self._layout.shard)
                 return False
-            step = relay.step()
+            with silence.guard("one step of the relay"):
+                step = relay.step()
             if step.published:
                 self.progress.published += step.published
                 self.progress.transactions += 1

@@ -23,7 +23,9 @@ import psutil
 import pytest
 
 from iu_core.bus.kafka_admin import KafkaAdmin
+from iu_core.bus.kafka_reader import KafkaTopicReader
 from iu_core.bus.names import BusNames
+from iu_core.errors import IUError
 from tests.chaos.failing_relay import Strike
 from tests.chaos.nursery import Nursery
 from tests.chaos.writers import Writers, plant
@@ -38,6 +40,9 @@ TREES: Final = 24
 PATHS: Final = ("auto", "send") if FULL else ("turns",)
 # Small transactions: many commits to be killed in, and windows cut into chunks.
 ROWS_MAX: Final = "40"
+# What shows that a relay has recovered: twice as many offsets, because each commit has a marker.
+COMMITS: Final = 8
+RECOVERY_MAX_S: Final = 90.0
 
 on_each_path = pytest.mark.parametrize("path", PATHS)
 
@@ -74,22 +79,82 @@ class Ordeal:
         time.sleep(self.chance.random() * seconds)
 
 
+class Kept:
+    """A relay that is started again when it ends with 75, as a supervisor would; anything else fails.
+
+    Whether it publishes is asked of the broker, past every proxy.
+    """
+
+    def __init__(self, ordeal: Ordeal, environment: Mapping[str, str]) -> None:
+        self._ordeal = ordeal
+        self._environment = environment
+        self.restarts = 0
+        self.relay = ordeal.relay(environment=environment)
+
+    def await_publishing(self) -> None:
+        """Return once `COMMITS` more transactions are on the topic, starting it again as needed."""
+        before: int | None = None
+        give_up_at = time.monotonic() + RECOVERY_MAX_S
+        while True:
+            now = _commits(self._ordeal.direct)
+            before = now if before is None else before
+            if before is not None and now is not None and now >= before + COMMITS:
+                return
+            assert time.monotonic() < give_up_at, f"it does not publish again:\n{self.relay.log[-3_000:]}"
+            self.restart_if_ended()
+            time.sleep(0.1)
+
+    def restart_if_ended(self) -> bool:
+        """Start it again if it has ended; returns whether it had."""
+        if (code := self.relay.poll()) is None:
+            return False
+        assert code == 75, f"it ended with {code}:\n{self.relay.log[-3_000:]}"
+        self.restarts += 1
+        self.relay = self._ordeal.relay(environment=self._environment)
+        return True
+
+    def replace(self) -> None:
+        """Start another one after the test has ended it."""
+        self.relay = self._ordeal.relay(environment=self._environment)
+
+
+def _commits(environment: Mapping[str, str]) -> int | None:
+    """Return how far the cursor partition is as `read_committed` sees it, None if nobody answers."""
+    prefix = environment["IU_KAFKA__PREFIX"]
+    reader = KafkaTopicReader(bus_settings(environment["IU_KAFKA_BOOTSTRAP_SERVERS"], prefix), "onlooker")
+    try:
+        return reader.end_offsets(BusNames(prefix).cursor, committed=True)[0]
+    except IUError:
+        return None
+    finally:
+        reader.close()
+
+
 @contextmanager
 def endured(
-    url: str, bootstrap: str, prefix: str, nursery: Nursery, what: str, *, path: str, **settings: str
+    url: str,
+    bootstrap: str,
+    prefix: str,
+    nursery: Nursery,
+    what: str,
+    *,
+    path: str,
+    rest_max_s: float = 0.1,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Ordeal]:
     """Run writers for the block, drain what they left, and hold the topic against the outbox.
 
-    `settings` are further IU_ names of the relays, lower case.
+    `rest_max_s`: how long a writer rests, at most, after each transaction; `settings` are further IU_
+    names of the relays, lower case.
     """
     open_gate(url)
     began = time.monotonic()
-    direct = relay_environment(url, bootstrap, prefix, **{"relay__rows_max": ROWS_MAX} | settings)
+    direct = relay_environment(url, bootstrap, prefix, relay__rows_max=ROWS_MAX, **(settings or {}))
     trees = plant(url, TREES)
     bus = bus_settings(bootstrap, prefix)
     try:
         with ExitStack() as opened:
-            writers = Writers(url, trees, seed=SEED)
+            writers = Writers(url, trees, seed=SEED, rest_max_s=rest_max_s)
             paths = cycle(("auto", "send") if path == "turns" else (path,))
             ordeal = Ordeal(url, direct, writers, _nursery=nursery, _opened=opened, _paths=paths)
             opened.callback(writers.stop)
