@@ -42,6 +42,8 @@ PATHS: Final = ("auto", "send") if FULL else ("turns",)
 ROWS_MAX: Final = "40"
 # What shows that a relay has recovered: twice as many offsets, because each commit has a marker.
 COMMITS: Final = 8
+# How long a writer rests after each transaction, at most: what it takes, the relays and servers lack.
+REST_MAX_S: Final = 0.1 if FULL else 0.2
 RECOVERY_MAX_S: Final = 90.0
 
 on_each_path = pytest.mark.parametrize("path", PATHS)
@@ -139,12 +141,12 @@ def endured(
     what: str,
     *,
     path: str,
-    rest_max_s: float = 0.1,
+    rest_max_s: float = REST_MAX_S,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Ordeal]:
     """Run writers for the block, drain what they left, and hold the topic against the outbox.
 
-    `rest_max_s`: how long a writer rests, at most, after each transaction; `settings` are further IU_
+    `rest_max_s`: how long a writer rests, at most; `settings` are further IU_
     names of the relays, lower case.
     """
     open_gate(url)

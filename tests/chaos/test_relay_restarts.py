@@ -14,7 +14,7 @@ from tests.chaos.nursery import Nursery
 from tests.chaos.ordeal import FULL, Kept, endured, on_each_path, retire
 
 HARMS = (
-    ("database crash", "broker stop", "database crash", "broker kill") * 5
+    ("database crash", "broker stop", "database crash", "broker kill") * 3
     if FULL
     else ("database crash", "broker kill", "database crash")
 )

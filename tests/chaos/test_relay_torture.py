@@ -5,8 +5,8 @@ is killed (SIGKILL), or frozen (SIGSTOP) until the standby has taken over and th
 zombie, which must find itself fenced and end with 76. Eight writers go on meanwhile. At the end
 the topic is read with `read_committed` and held against the outbox by the chain checker.
 
-Seeded, bounded and printed. `IU_TEST_CHAOS=full` (`make chaos`) runs the counts of the issue: 200 kills
-on each record path. At every step instead of at random: `test_relay_failpoints.py`; restarts of the
+Seeded, bounded and printed. `IU_TEST_CHAOS=full` (`make chaos`) runs the counts of the issue: 200 kills,
+100 on each record path. At every step instead of at random: `test_relay_failpoints.py`; restarts of the
 servers and a failing network: `test_relay_restarts.py`, `test_relay_network.py`. Which fault turns
 this red is shown by `test_relay_planted_faults.py`.
 """
@@ -19,8 +19,9 @@ from tests.chaos.nursery import Nursery
 from tests.chaos.ordeal import FULL, Ordeal, endured, on_each_path, retire
 from tests.integration.relay.relay_process import RelayProcess, await_that
 
-KILLS = 200 if FULL else 10
-ZOMBIES = 40 if FULL else 4
+# On each of the two record paths, so 200 kills in all.
+KILLS = 100 if FULL else 10
+ZOMBIES = 20 if FULL else 4
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1_500 if FULL else 280)]
 
