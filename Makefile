@@ -18,7 +18,7 @@ demo: setup ## the main job on real input (DOCUMENTS=folder, KEEP=1 leaves it ru
 test: setup lint-check ## every test but the long counts
 	@$(BIN)/pytest
 
-chaos: setup ## the long counts of the torture tests
+chaos: setup ## kills, restarts and cuts, the long counts (IU_TEST_SEED=1); says what was survived
 	@IU_TEST_CHAOS=full $(BIN)/pytest tests/chaos --timeout 3600
 
 lint: setup ## mend what can be mended

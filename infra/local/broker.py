@@ -25,14 +25,20 @@ MOCK_WHEEL = "confluent_kafka"
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A running broker; `address` is host:port."""
+    """A running broker; `address` is host:port, `behind` the port that its front, if any, forwards to."""
 
     address: str
     started: Started
+    behind: int | None = None
 
 
-def start_kafka(supervision: Supervision, java: Java, jars: Path, place: Workplace) -> Broker:
+def start_kafka(
+    supervision: Supervision, java: Java, jars: Path, place: Workplace, *, front: int | None = None
+) -> Broker:
     """Start one KRaft node with its data in `place`; formatted the first time, found again later.
+
+    `front` is a port of the loopback where a proxy listens: whoever comes through it to the port
+    `Broker.behind` is told to connect to the front again, not past it.
 
     Raises `Terminal` with the end of its log.
     """
@@ -44,18 +50,18 @@ def start_kafka(supervision: Supervision, java: Java, jars: Path, place: Workpla
     preferred = tuple(map(int, port_file.read_text().split())) if port_file.exists() else ()
 
     def begin(ports: tuple[int, ...]) -> Broker:
-        properties = _write_properties(home, ports)
+        properties = _write_properties(home, ports, front)
         if not (home / "data" / "meta.properties").exists():
             _format(supervision, java, jars, home, properties, place)
         started = supervision.start(_node(java, jars, home, properties, place))
         supervision.wait_until(started, lambda: kafka_is_ready(LOOPBACK, ports[0]), timeout_s=READY_TIMEOUT_S)
         port_file.write_text(" ".join(map(str, ports)))
-        return Broker(f"{LOOPBACK}:{ports[0]}", started)
+        return Broker(f"{LOOPBACK}:{ports[0]}", started, None if front is None else ports[2])
 
-    return with_free_ports(2, begin, preferred=preferred)
+    return with_free_ports(2 if front is None else 3, begin, preferred=preferred)
 
 
-def _write_properties(home: Path, ports: tuple[int, ...]) -> Path:
+def _write_properties(home: Path, ports: tuple[int, ...], front: int | None) -> Path:
     if "," in str(home):
         raise Terminal(
             "Kafka cannot keep its data in a directory with a comma in its name",
@@ -66,7 +72,12 @@ def _write_properties(home: Path, ports: tuple[int, ...]) -> Path:
     properties = home / "server.properties"
     properties.write_text(
         template.substitute(
-            names="names", broker_port=ports[0], controller_port=ports[1], data_dir=home / "data"
+            names="names",
+            broker_port=ports[0],
+            controller_port=ports[1],
+            data_dir=home / "data",
+            front_listener="" if front is None else f",FRONT://{LOOPBACK}:{ports[2]}",
+            front_address="" if front is None else f",FRONT://{LOOPBACK}:{front}",
         )
     )
     return properties

@@ -66,6 +66,7 @@ class KafkaPublisher:
 
     `clock_ms` gives the record timestamp: the time of publishing, because an event's own time
     may be old enough for a time-based retention to delete it at once.
+    `observe` is told the name of each stage as it begins; tests die there.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class KafkaPublisher:
         transactional_id: str,
         watchdog: Watchdog,
         clock_ms: Callable[[], int] = _now_ms,
+        observe: Callable[[str], None] = lambda _stage: None,
     ) -> None:
         self._settings = settings
         self._options = producer_options(settings, transactional_id)
         self._flush_timeout_s = settings.relay.watchdog_ms / 1_000
         self._watchdog = watchdog
         self._clock_ms = clock_ms
+        self._observe = observe
         self._producer: Any = None
         self._path: RecordPath | None = None
 
@@ -109,7 +112,9 @@ class KafkaPublisher:
         try:
             with self._watchdog.guard("opening the transactional producer"):
                 self._connect()
+                self._observe("fencing")
                 self._producer.init_transactions()
+                self._observe("fenced")
                 self._path = self._chosen_path()
         except errors.KafkaError as error:
             raise self._spent(error, "opening the transactional producer") from error
@@ -162,21 +167,26 @@ class KafkaPublisher:
         producer, path, timestamp_ms = self._producer, self._path, self._clock_ms()
         assert path is not None  # noqa: S101 - open() sets it with the producer
         producer.begin_transaction()
+        self._observe("begun")
         sent: list[Any] = []
         for section in sections(records):
             if len(section.data) > SECTION_BYTES_MAX:
                 raise errors.MessageSizeTooLargeError(
                     f"a record of {len(section.data)} bytes; {SECTION_BYTES_MAX} are allowed"
                 )
+            self._observe("sending")
             try:
                 sent += path.send(section, timestamp_ms)
             except errors.KafkaError as error:
                 raise self._first_refusal(path, sent) or error from error
+        self._observe("sent")
         producer.flush(timeout=self._flush_timeout_s)
         for one in sent:
             if (refusal := path.refusal(one)) is not None:
                 raise refusal
+        self._observe("acknowledged")
         producer.commit_transaction()
+        self._observe("committed")
 
     def _first_refusal(self, path: RecordPath, sent: Sequence[Any]) -> Exception | None:
         """Return what the broker said to an earlier part of the transaction, None if nothing yet.

@@ -22,7 +22,7 @@ from iu_core.database import Connection, translate
 from iu_core.errors import Misconfigured, Retryable
 from producers.relay import outbox_queries
 from producers.relay.cursor import Layout, Origin
-from producers.relay.snapshot import Position, Snapshot
+from producers.relay.snapshot import BEGINNING, Position, Snapshot
 
 # 2000-01-01, where PostgreSQL counts from, in microseconds of Unix time.
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
@@ -106,8 +106,12 @@ class OutboxReader(Protocol):
     def event_ref_of(self, row_id: int) -> UUID | None:
         """Return the event_ref of a row, None if there is none of that id."""
 
-    def snapshot(self) -> tuple[Snapshot, str]:
-        """Return the current snapshot and the LSN up to which the WAL is flushed."""
+    def snapshot(self, settled: Snapshot = BEGINNING) -> tuple[Snapshot, str]:
+        """Return the current snapshot as of the newest row, and the LSN up to which the WAL is flushed.
+
+        What lies after the newest row, or after `settled` if there is no row any more, a crash may
+        take back: it counts as still to come.
+        """
 
     def rows(self, position: Position, plan: Plan, rows_max: int) -> Sequence[OutboxRow]:
         """Return the next rows of the open window, by id; fewer than `rows_max` means the last."""
@@ -128,6 +132,7 @@ class PostgresOutbox:
     def __init__(self, connection: Connection, layout: Layout) -> None:
         self._connection = connection
         self._layout = layout
+        self._seen, self._newest = "", 0
 
     def identity(self) -> Identity:
         """Say which database this is. Raises `Misconfigured` on a standby or without an outbox."""
@@ -144,9 +149,9 @@ class PostgresOutbox:
                     remedy="let IU_DATABASE_URL name the primary (target_session_attrs=read-write)",
                 )
             timeline, last_id = self._one(outbox_queries.PROGRESS)
-            snapshot, lsn = self.snapshot()
+            text, lsn = self._one(outbox_queries.SNAPSHOT)
         origin = Origin(system_identifier, int(timeline, 16), lsn, database_oid, outbox_oid)
-        return Identity(origin, last_id, snapshot)
+        return Identity(origin, last_id, Snapshot.parse(text))
 
     def event_ref_of(self, row_id: int) -> UUID | None:
         """Return the event_ref of a row, None if there is none of that id."""
@@ -154,11 +159,17 @@ class PostgresOutbox:
             found = self._connection.execute(outbox_queries.EVENT_REF, (row_id,)).fetchone()
         return None if found is None else found[0]
 
-    def snapshot(self) -> tuple[Snapshot, str]:
-        """Return the current snapshot and the LSN up to which the WAL is flushed."""
+    def snapshot(self, settled: Snapshot = BEGINNING) -> tuple[Snapshot, str]:
+        """Return the current snapshot as of the newest row, and the LSN up to which the WAL is flushed.
+
+        What lies after the newest row, or after `settled` if there is no row any more, a crash may
+        take back: it counts as still to come.
+        """
         with _translated():
-            text, lsn = self._one(outbox_queries.SNAPSHOT)
-        return Snapshot.parse(text), lsn
+            text, lsn, newest = self._one(outbox_queries.SNAPSHOT_AND_NEWEST, {"before": self._seen})
+        if text != self._seen:
+            self._seen, self._newest = text, newest or 0
+        return Snapshot.parse(text).as_of(max(self._newest, settled.xmax - 1)), lsn
 
     def rows(self, position: Position, plan: Plan, rows_max: int) -> Sequence[OutboxRow]:
         """Return the next rows of the open window, by id; fewer than `rows_max` means the last."""

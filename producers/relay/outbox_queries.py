@@ -60,6 +60,13 @@ PENDING: Final = f"""
        AND {_OURS}
 """
 SNAPSHOT: Final = "SELECT pg_current_snapshot()::text, pg_current_wal_flush_lsn()::text"
+# The third column is worked out only if the snapshot is another one than before.
+SNAPSHOT_AND_NEWEST: Final = """
+    SELECT pg_current_snapshot()::text, pg_current_wal_flush_lsn()::text,
+           CASE WHEN pg_current_snapshot()::text <> %(before)s
+                THEN (SELECT o.xid::text::bigint FROM public.event_outbox AS o
+                       ORDER BY o.xid DESC, o.id DESC LIMIT 1) END
+"""
 PLACE: Final = """
     SELECT pg_is_in_recovery(),
            to_regclass('public.event_outbox')::oid::bigint,

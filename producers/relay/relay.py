@@ -121,9 +121,11 @@ class Relay:
         transaction stays open.
         """
         self._publisher.open()
+        self._observe("recovering")
         found = recovery.find_cursor(
             self._reader, self._names.cursor, self._layout.shard, timeout_s=self._recovery_timeout_s
         )
+        self._observe("comparing")
         identity = self._outbox.identity()
         if found is None:
             cursor = self._first_cursor(identity)
@@ -183,7 +185,7 @@ class Relay:
         began_s, position, origin = self._clock_s(), before.position, before.origin
         fresh = position.window is None
         if fresh:
-            now, lsn = self._outbox.snapshot()
+            now, lsn = self._outbox.snapshot(position.settled)
             if now == position.settled:
                 return _Chunk(before, plan, None, 0, rows_max, drained=True, more=False, began_s=began_s)
             position, origin = self._open(position, now), replace(origin, lsn=lsn)

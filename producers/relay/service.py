@@ -49,7 +49,10 @@ class Progress:
 
 
 class RelayService:
-    """Relays one shard until stopped. With `until_idle`: until all that is committed is published."""
+    """Relays one shard until stopped. With `until_idle`: until all that is committed is published.
+
+    `observe` is told the name of each stage as it begins, in whichever part; tests die there.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class RelayService:
         shard: int = 0,
         until_idle: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
+        observe: Callable[[str], None] = lambda _stage: None,
     ) -> None:
         self._settings = settings
         self._database_url = database_url
@@ -68,6 +72,7 @@ class RelayService:
         self._until_idle = until_idle
         self._clock_s = clock_s
         self._stood_by = 0
+        self._observe = observe
         self.progress = Progress()
 
     def run(self, stop: threading.Event) -> Progress:
@@ -124,15 +129,26 @@ class RelayService:
         Returns false if it has stepped aside for a command and wants the shard back.
         """
         with ExitStack() as opened:
-            shard = Shard(self._settings, self._database_url, self._contracts, self._layout, watchdog)
+            shard = Shard(
+                self._settings,
+                self._database_url,
+                self._contracts,
+                self._layout,
+                watchdog,
+                observe=self._observe,
+            )
             opened.callback(shard.close)
             shard.check_layout()
+            # A statement is bounded by the server; one whose server is cut off without a word, by this.
+            silence = Watchdog(self._settings.relay.watchdog_ms / 1_000 + self._statement_timeout_s)
+            opened.callback(silence.close)
             # Given back before the connections are closed: a standby need not wait for that.
             lock = ShardLock(self._connect, self._layout.shard)
             opened.callback(lock.release)
-            if not self._await_lock(lock, shard, stop):
+            if not self._await_lock(lock, shard, silence, stop):
                 return True
             began_s = self._clock_s()
+            self._observe("locked")
             with watchdog.guard("taking the shard over"):
                 relay = shard.relay()
                 cursor = relay.start()
@@ -147,13 +163,21 @@ class RelayService:
                 position=str(cursor.position.settled),
                 took_ms=round(1_000 * (self._clock_s() - began_s)),
             )
-            return self._publish(relay, lock, stop)
+            return self._publish(relay, lock, silence, stop)
 
-    def _await_lock(self, lock: ShardLock, shard: Shard, stop: threading.Event) -> bool:
+    @property
+    def _statement_timeout_s(self) -> float:
+        return self._settings.database.statement_timeout_ms / 1_000
+
+    def _await_lock(self, lock: ShardLock, shard: Shard, silence: Watchdog, stop: threading.Event) -> bool:
         """Wait as a standby until the lock is ours; False if stopped first."""
         other: Holder | None = None
         announced = False
-        while (other := lock.acquire(known=other)) is not None:
+        while True:
+            with silence.guard("asking for the lock"):
+                other = lock.acquire(known=other)
+            if other is None:
+                return True
             if self._until_idle:
                 raise Retryable(
                     f"shard {self._layout.shard} is being relayed by {other}",
@@ -166,10 +190,10 @@ class RelayService:
                 announced = True
             if stop.wait(_LOCK_POLL_S):
                 return False
-            shard.refresh()
-        return True
+            with silence.guard("looking at the connections of the shard"):
+                shard.refresh()
 
-    def _publish(self, relay: Relay, lock: ShardLock, stop: threading.Event) -> bool:
+    def _publish(self, relay: Relay, lock: ShardLock, silence: Watchdog, stop: threading.Event) -> bool:
         """Step until `stop`, or until a command wants the shard: then return false.
 
         Polls quickly after work, ever more slowly without.
@@ -178,11 +202,13 @@ class RelayService:
         longest_s = max(shortest_s, self._settings.relay.poll_max_ms / 1_000)
         wait_s, report_at = shortest_s, self._clock_s() + _REPORT_S
         while not stop.is_set():
-            lock.check()
+            with silence.guard("asking for the lock"):
+                lock.check()
             if lock.wanted:
                 log.info("stepping aside", shard=self._layout.shard)
                 return False
-            step = relay.step()
+            with silence.guard("one step of the relay"):
+                step = relay.step()
             if step.published:
                 self.progress.published += step.published
                 self.progress.transactions += 1

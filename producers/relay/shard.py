@@ -51,6 +51,7 @@ class Shard:
         *,
         name: str | None = None,
         clock_s: Callable[[], float] = time.monotonic,
+        observe: Callable[[str], None] = lambda _stage: None,
     ) -> None:
         self.layout = layout
         self.names = BusNames(settings.kafka.prefix)
@@ -59,6 +60,7 @@ class Shard:
         self._contracts = contracts
         self._watchdog = watchdog
         self._clock_s = clock_s
+        self._observe = observe
         self._opened = ExitStack()
         try:
             self._open(database_url, name or relay_name(settings, layout.shard))
@@ -83,7 +85,7 @@ class Shard:
         self.reader = KafkaTopicReader(settings, name)
         opened.callback(self.reader.close)
         transactional_id = names.transactional_id(settings.relay.cluster, self.layout.shard)
-        self.publisher = KafkaPublisher(settings, transactional_id, self._watchdog)
+        self.publisher = KafkaPublisher(settings, transactional_id, self._watchdog, observe=self._observe)
         opened.callback(self.publisher.close)
         self.publisher.prepare([names.events, names.cursor])
         self._ask_broker()
@@ -140,6 +142,7 @@ class Shard:
             recovery_timeout_s=self.recovery_timeout_s,
             relay_version=__version__,
             now=lambda: datetime.now(UTC),
+            observe=self._observe,
         )
         self._opened.callback(relay.close)
         return relay

@@ -16,6 +16,11 @@ so of two of its rows the one with the smaller id commits first. Both in one win
 id. In two windows: the first committed was in the earlier one. Never cut a window by xid: the
 order of xids is the order in which transactions began to write, not the order of the lock.
 
+A crash of the database takes numbers back. A transaction that rolled back, or committed nothing,
+waits for no write to disk; after a crash its xid may be given out again, to one that commits rows. So
+a snapshot is believed only up to the newest xid that is on disk for certain, that of a row we see
+(`as_of`). What lies above stays "to come", and loses nothing: no row of it is visible.
+
 Nothing here reads a clock or a database. xids are 64-bit (xid8): they do not wrap around.
 Source: design/20, "Reading"; PostgreSQL manual, 9.27 "Transaction ID and Snapshot Information".
 """
@@ -53,6 +58,13 @@ class Snapshot:
     def sees(self, xid: int) -> bool:
         """Return whether transaction `xid` was over (committed or rolled back)."""
         return xid < self.xmax and xid not in self.xip
+
+    def as_of(self, xid: int) -> "Snapshot":
+        """Return the snapshot in which every transaction after `xid` is still to come."""
+        xmax = min(self.xmax, xid + 1)
+        return Snapshot(
+            min(self.xmin, xmax), xmax, tuple(open_xid for open_xid in self.xip if open_xid < xmax)
+        )
 
 
 BEGINNING: Final = Snapshot(1, 1, ())

@@ -13,11 +13,12 @@ relay from ours is played out once with the fault and once without. Without, not
   cursor held against nothing, database       G10      ghost
   no cursor taken for a first start           G10      repeated, disordered, chain
 
+Two more show when a relay recovers from a crash: `test_relay_planted_recovery_faults.py`.
 A restore of the whole cluster, after which transaction numbers are given out a second time, is played
 in the model: `tests/unit/relay/test_restored_database.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -53,9 +54,13 @@ APPEND = """
     INSERT INTO event_outbox (id, event_ref, event_type, schema_version, aggregate_id, aggregate_version,
                               bucket, incarnation, payload, datum, payload_digest)
     OVERRIDING SYSTEM VALUE
-    VALUES (coalesce(%s, nextval('event_outbox_id_seq')), gen_random_uuid(),
-            'structure_reparented', 1, %s, %s, get_byte(sha256(uuid_send(%s)), 0), 1, '{}', 'x', sha256('x'))
+    SELECT coalesce(%(id)s, nextval('event_outbox_id_seq')), ref, 'structure_reparented', 1, %(tree)s,
+           %(version)s, get_byte(sha256(uuid_send(%(tree)s)), 0), 1, '{}', datum, sha256(datum)
+      FROM gen_random_uuid() AS ref,
+           LATERAL (SELECT uuid_send(ref) || %(time)s || uuid_send(%(tree)s)) AS made (datum)
 """
+# Avro of an instant, between the event_ref and the tree with which every datum begins.
+SOME_TIME = b"\x80\x80\xb0\xa8\xe3\x8a\xc6\x06"
 
 
 class Stage:
@@ -84,10 +89,11 @@ class Stage:
     def session(self) -> Session:
         return self._opened.enter_context(session(self.url))
 
-    def publisher(self, transactional_id: str = "relay") -> KafkaPublisher:
-        publisher = KafkaPublisher(
-            self.settings, f"{self.settings.kafka.prefix}{transactional_id}", self._watchdog
-        )
+    def publisher(
+        self, transactional_id: str = "relay", observe: Callable[[str], None] = lambda _stage: None
+    ) -> KafkaPublisher:
+        name = f"{self.settings.kafka.prefix}{transactional_id}"
+        publisher = KafkaPublisher(self.settings, name, self._watchdog, observe=observe)
         self._opened.callback(publisher.close)
         return publisher
 
@@ -96,13 +102,15 @@ class Stage:
         *,
         outbox: type[PostgresOutbox] = PostgresOutbox,
         publisher: TransactionalPublisher | None = None,
+        layout: Layout = LAYOUT,
+        recovery_timeout_s: float = 10,
     ) -> Relay:
         """Return a started relay."""
-        reading = outbox(session(self.url, Role.RELAY), LAYOUT)
+        reading = outbox(session(self.url, Role.RELAY), layout)
         self._opened.callback(reading.close)
         reader = KafkaTopicReader(self.settings, "tests")
         self._opened.callback(reader.close)
-        topic = topics.ensure(self._admin, self.names, LAYOUT)
+        topic = topics.ensure(self._admin, self.names, layout)
         relay = Relay(
             outbox=reading,
             publisher=publisher or self.publisher(),
@@ -111,15 +119,15 @@ class Stage:
                 BundledContracts(Catalog.bundled(), BusNames().events),
                 topic=topic.name,
                 letters_topic=self.names.relay_dead_letters,
-                layout=LAYOUT,
+                layout=layout,
                 source="tests",
                 record_bytes_max=topics.RECORD_BYTES_MAX,
             ),
             names=self.names,
             topic=topic,
-            layout=LAYOUT,
+            layout=layout,
             sizer=TransactionSizer(target_s=1, rows_max=100),
-            recovery_timeout_s=10,
+            recovery_timeout_s=recovery_timeout_s,
             relay_version="tests",
             now=lambda: datetime.now(UTC),
             read_ahead=False,
@@ -252,7 +260,7 @@ def test_g3_a_head_locked_after_the_id_was_taken_is_caught(stage: Stage) -> None
 
 def append(writer: Session, tree: UUID, version: int, row_id: int | None = None) -> None:
     """Write an outbox row past the operations, which would lock the tree's head first."""
-    writer.execute(APPEND, (row_id, tree, version, tree))
+    writer.execute(APPEND, {"id": row_id, "tree": tree, "version": version, "time": SOME_TIME})
 
 
 class CursorApart:
@@ -292,27 +300,15 @@ def test_g2_a_cursor_outside_the_transaction_is_caught(stage: Stage, cursor_firs
     assert fault in stage.faults()
 
 
-class DiesBeforeCommit:
-    """A publisher killed when everything is sent and nothing is committed."""
-
-    def __init__(self, inner: KafkaPublisher) -> None:
-        self._inner = inner
-
-    def open(self) -> None:
-        self._inner.open()
-
-    def publish(self, records: Sequence[Outgoing | RecordSection]) -> None:
-        producer = self._inner._producer
-        producer.commit_transaction = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
-        self._inner.publish(records)
-
-    def close(self) -> None:
-        self._inner.close()
+def dies_before_commit(stage: str) -> None:
+    """An observer that ends a publisher when everything is sent and nothing is committed."""
+    if stage == "acknowledged":
+        raise KeyboardInterrupt
 
 
 def test_g2_a_relay_killed_between_send_and_commit_leaves_nothing_behind(stage: Stage) -> None:
     editor = stage.editor()
-    relay = stage.relay(publisher=DiesBeforeCommit(stage.publisher()))
+    relay = stage.relay(publisher=stage.publisher(observe=dies_before_commit))
     editor.add(None)
     with pytest.raises(KeyboardInterrupt):
         drain(relay)

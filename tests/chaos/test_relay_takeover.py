@@ -24,7 +24,13 @@ from iu_core.settings import Settings
 from producers.relay.recovery import last_cursors
 from tests.chaos.writers import Writers, plant
 from tests.integration.relay.held_topic import bus_settings, chain_faults
-from tests.integration.relay.relay_process import DEADLINE_S, RelayProcess, drain, relay_environment
+from tests.integration.relay.relay_process import (
+    DEADLINE_S,
+    RelayProcess,
+    drain,
+    relay_environment,
+    started,
+)
 from tests.integration.sql.sessions import open_gate
 
 STRIKES = 10 if os.environ.get("IU_TEST_CHAOS") == "full" else 2
@@ -67,7 +73,7 @@ def test_a_successor_publishes_soon_after_its_predecessor_was_struck(
     with ExitStack() as opened:
 
         def start() -> RelayProcess:
-            relay = RelayProcess(environment)
+            relay = RelayProcess(started(environment))
             opened.callback(relay.end)
             return relay
 

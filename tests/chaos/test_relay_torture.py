@@ -5,79 +5,56 @@ is killed (SIGKILL), or frozen (SIGSTOP) until the standby has taken over and th
 zombie, which must find itself fenced and end with 76. Eight writers go on meanwhile. At the end
 the topic is read with `read_committed` and held against the outbox by the chain checker.
 
-Seeded, bounded and printed. `IU_TEST_CHAOS=full` runs the counts of the issue: 20 kills,
-10,000 events and more. Which fault turns this red is shown by `test_relay_planted_faults.py`.
+Seeded, bounded and printed. `IU_TEST_CHAOS=full` (`make chaos`) runs the counts of the issue: 200 kills,
+100 on each record path. At every step instead of at random: `test_relay_failpoints.py`; restarts of the
+servers and a failing network: `test_relay_restarts.py`, `test_relay_network.py`. Which fault turns
+this red is shown by `test_relay_planted_faults.py`.
 """
 
-import os
-import random
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
-from iu_core.bus.kafka_admin import KafkaAdmin
-from iu_core.bus.names import BusNames
-from iu_core.settings import Settings
-from tests.chaos.writers import Writers, plant
-from tests.integration.relay.held_topic import bus_settings, chain_faults, committed_rows, held
-from tests.integration.relay.relay_process import (
-    DEADLINE_S,
-    RelayProcess,
-    await_that,
-    drain,
-    relay_environment,
-)
-from tests.integration.sql.sessions import open_gate
+from tests.chaos.nursery import Nursery
+from tests.chaos.ordeal import FULL, Ordeal, endured, on_each_path, retire
+from tests.integration.relay.relay_process import RelayProcess, await_that
 
-FULL = os.environ.get("IU_TEST_CHAOS") == "full"
-KILLS = 20 if FULL else 6
-EVENTS_MIN = 10_000 if FULL else 1_500
-TREES = 24
-SEED = int(os.environ.get("IU_TEST_SEED", "1"))
+# On each of the two record paths, so 200 kills in all.
+KILLS = 100 if FULL else 10
+ZOMBIES = 20 if FULL else 4
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1_500 if FULL else 280)]
 
 
 class Relays:
     """The holder of the shard and its standbys; the next standby starts while others take over."""
 
-    def __init__(self, environment: dict[str, str], opened: ExitStack) -> None:
-        self._environment = environment
-        self._opened = opened
-        self._chance = random.Random(SEED)
-        self.zombies_fenced = 0
-        self.killed = 0
-        self._standbys = [self._start(), self._start()]
+    def __init__(self, ordeal: Ordeal) -> None:
+        self._ordeal = ordeal
+        self._standbys = [ordeal.relay(), ordeal.relay()]
         self._holder = self._await_holder()
 
-    def strike(self, number: int) -> None:
+    def strike(self, *, freeze: bool) -> None:
         """Kill or freeze the holder at a random point of its work; let a standby take over."""
         self._standbys[0].await_event("standby")
-        time.sleep(self._chance.random() * 0.6)
-        struck, freeze = self._holder, number % 2 == 1
+        self._ordeal.rest(0.6)
+        struck = self._holder
         struck.send(signal.SIGSTOP if freeze else signal.SIGKILL)
-        self._standbys.append(self._start())
+        self._standbys.append(self._ordeal.relay())
         self._holder = self._await_holder()
         if freeze:
-            time.sleep(self._chance.random() * 0.3)
+            self._ordeal.rest(0.3)
             struck.send(signal.SIGCONT)
             code = struck.wait()
             assert code == 76, f"a woken zombie ended with {code}:\n{struck.log}"
-            self.zombies_fenced += 1
         else:
             assert struck.wait() == -signal.SIGKILL
-            self.killed += 1
+        self._ordeal.survived["zombies" if freeze else "kills"] += 1
 
     def stop(self) -> None:
         """End all as an operator would; each must end with 0."""
-        for standby in self._standbys:
-            standby.await_event("standby")  # before that, its signal handlers are not in place
         for relay in (*self._standbys, self._holder):
-            relay.send(signal.SIGTERM)
-            assert relay.wait() == 0, relay.log
+            retire(relay)
 
     def _await_holder(self) -> RelayProcess:
         def started() -> RelayProcess | None:
@@ -89,49 +66,15 @@ class Relays:
         self._standbys.remove(found)
         return found
 
-    def _start(self) -> RelayProcess:
-        relay = RelayProcess(self._environment)
-        self._opened.callback(relay.end)
-        return relay
 
-
-@pytest.fixture
-def settings(kafka_bootstrap: str, bus_prefix: str) -> Iterator[Settings]:
-    made = bus_settings(kafka_bootstrap, bus_prefix)
-    yield made
-    admin, names = KafkaAdmin(made, "tests"), BusNames(bus_prefix)
-    admin.delete(list(names.relay_topics))
-    admin.close()
-
-
-@pytest.mark.timeout(20 * DEADLINE_S)
+@on_each_path
 def test_no_kill_and_no_freeze_skips_repeats_or_disorders_an_event(
-    migrated_url: str, kafka_bootstrap: str, settings: Settings, capsys: pytest.CaptureFixture[str]
+    migrated_url: str, kafka_bootstrap: str, bus_prefix: str, nursery: Nursery, path: str
 ) -> None:
-    open_gate(migrated_url)
-    prefix, began = settings.kafka.prefix, time.monotonic()
-    # Small transactions: many commits to be killed in, and windows cut into chunks.
-    environment = relay_environment(migrated_url, kafka_bootstrap, prefix, relay__rows_max="40")
-    trees = plant(migrated_url, TREES)
-    with ExitStack() as opened:
-        writers = Writers(migrated_url, trees, seed=SEED).start()
-        opened.callback(writers.stop)
-        relays = Relays(environment, opened)
-        for number in range(KILLS):
-            relays.strike(number)
-        await_that(lambda: writers.committed >= EVENTS_MIN, f"{EVENTS_MIN} events committed")
-        writers.stop()
+    with endured(migrated_url, kafka_bootstrap, bus_prefix, nursery, "random points", path=path) as ordeal:
+        relays = Relays(ordeal)
+        strikes = [False] * KILLS + [True] * ZOMBIES
+        ordeal.chance.shuffle(strikes)
+        for freeze in strikes:
+            relays.strike(freeze=freeze)
         relays.stop()
-    drain(environment)
-    rows, (topic, cursors) = committed_rows(migrated_url), held(settings)
-    with capsys.disabled():
-        print(  # noqa: T201 - the figures are the point
-            f"\n  seed {SEED}: {relays.killed} kills and {relays.zombies_fenced} zombies survived; "
-            f"{len(rows)} events of {TREES} trees in {len(cursors)} transactions, "
-            f"{time.monotonic() - began:.0f} s"
-        )
-    assert chain_faults(migrated_url, settings) == []
-    assert len(rows) == writers.committed + 8 * TREES
-    assert len(rows) >= EVENTS_MIN
-    assert sum(map(len, topic.values())) == len(rows)
-    assert relays.killed + relays.zombies_fenced == KILLS

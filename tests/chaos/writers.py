@@ -22,9 +22,11 @@ from uuid import UUID
 import psycopg
 
 from iu_core.database import Verdict, classify
+from iu_core.errors import Retryable
 from tests.integration.sql.sessions import Editor
 
 PAUSE_MAX_S = 0.02
+RECONNECT_S = 0.1
 BATCH_MAX = 12
 
 
@@ -54,6 +56,9 @@ def plant(url: str, trees: int) -> list[Tree]:
 class Writers:
     """`count` threads over `trees` until `stop`; `committed` counts events whose commit returned.
 
+    A writer whose session breaks connects again; `broken` counts those, and for each of them one
+    transaction may be committed that nobody has counted.
+
     After each transaction a writer rests for up to `rest_max_s`: eight restless ones make 1,200
     events a second and leave the relays no processor to be killed on.
     """
@@ -65,6 +70,7 @@ class Writers:
     rest_max_s: float = 0.1
     committed: int = 0
     retried: int = 0
+    broken: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _count_lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -102,7 +108,8 @@ class _Writer:
     def __init__(self, writers: Writers, number: int) -> None:
         self._writers = writers
         self._chance = random.Random(1_000 * writers.seed + number)
-        self._editor = Editor(writers.url, name=f"writer-{number}")
+        self._name = f"writer-{number}"
+        self._editor = Editor(writers.url, name=self._name)
         self._manners: list[Callable[[], int]] = [
             self._early_xid,
             self._late_commit,
@@ -113,21 +120,33 @@ class _Writer:
         ]
 
     def run(self, stop: threading.Event) -> None:
-        session = self._editor.session
         while not stop.is_set():
             rolls_back = self._chance.random() < 0.12
             try:
-                with session.transaction(force_rollback=rolls_back):
+                with self._editor.session.transaction(force_rollback=rolls_back):
                     events = self._chance.choice(self._manners)()
             except psycopg.Error as error:
-                # The one thing writers may do to each other: deadlock over a savepoint's lock.
+                # What writers may do to each other: deadlock over a savepoint's lock.
                 if classify(error) is not Verdict.RETRY:
                     raise
-                self._writers.retried += 1
+                if self._editor.session.closed:
+                    self._writers.broken += 1
+                    self._connect_again(stop)
+                else:
+                    self._writers.retried += 1
                 continue
             self._writers.note(0 if rolls_back else events)
             stop.wait(self._chance.random() * self._writers.rest_max_s)
-        session.close()
+        self._editor.session.close()
+
+    def _connect_again(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self._editor = Editor(self._writers.url, name=self._name)
+            except Retryable:
+                stop.wait(RECONNECT_S)
+            else:
+                return
 
     def _early_xid(self) -> int:
         self._editor.session.execute("SELECT pg_current_xact_id()")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any, Protocol
 
 DEADLINE_S = 30.0  # when a test gives up, not a measure of speed
 
@@ -42,17 +42,35 @@ def drain(environment: Mapping[str, str]) -> dict[str, int]:
     return counts
 
 
+class Process(Protocol):
+    """As much of `subprocess.Popen` as is needed of a relay."""
+
+    pid: int
+
+    @property
+    def stderr(self) -> IO[str] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float, /) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
+def started(environment: Mapping[str, str], *words: str) -> Process:
+    """Start `iu relay run <words>`."""
+    return subprocess.Popen(
+        [*COMMAND, "run", *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class RelayProcess:
     """A running `iu relay run`; its log lines are collected while it runs."""
 
-    def __init__(self, environment: Mapping[str, str], *words: str) -> None:
-        self._process = subprocess.Popen(
-            [*COMMAND, "run", *words],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self._lines: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._follower = threading.Thread(target=self._follow, daemon=True)
@@ -92,6 +110,15 @@ class RelayProcess:
         with self._news:
             return [line for line in self._lines if line["event"] == event]
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        return self._process.poll()
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)
@@ -114,7 +141,7 @@ class RelayProcess:
 @contextmanager
 def running_relay(environment: Mapping[str, str], *words: str) -> Iterator[RelayProcess]:
     """A relay that has been started and is ended with the block."""
-    relay = RelayProcess(environment, *words)
+    relay = RelayProcess(started(environment, *words))
     try:
         yield relay
     finally:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from producers.relay.cursor import Origin
 from producers.relay.outbox import Extent, Identity, OutboxRow, Pending, Plan
-from producers.relay.snapshot import Position, Snapshot
+from producers.relay.snapshot import BEGINNING, Position, Snapshot
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 # As PostgreSQL sends it: microseconds since 2000-01-01, eight bytes.
@@ -86,6 +86,12 @@ class Database:
         while self.open:
             self._end(self.open[0])
 
+    def crash(self) -> None:
+        """Lose what is not on disk: open transactions, and every xid after the last that committed rows."""
+        self.open.clear()
+        self.locked.clear()
+        self._next_xid = max((row.xid for row in self.visible), default=99) + 1
+
     def _write(self, writer: Transaction) -> None:
         free = [tree for tree in self.versions if tree not in self.locked or tree in writer.trees]
         if not free:
@@ -150,14 +156,14 @@ class ModelOutbox:
         self.plans: list[Plan] = []
 
     def identity(self) -> Identity:
-        snapshot, lsn = self.snapshot()
-        return Identity(Origin("7", 1, lsn, 5, 6), self.database.last_id, snapshot)
+        return Identity(Origin("7", 1, "0/10", 5, 6), self.database.last_id, self.database.snapshot())
 
     def event_ref_of(self, row_id: int) -> UUID | None:
         return next((event_ref(row) for row in self.database.visible if row.id == row_id), None)
 
-    def snapshot(self) -> tuple[Snapshot, str]:
-        return self.database.snapshot(), "0/10"
+    def snapshot(self, settled: Snapshot = BEGINNING) -> tuple[Snapshot, str]:
+        newest = max((row.xid for row in self.database.visible), default=0)
+        return self.database.snapshot().as_of(max(newest, settled.xmax - 1)), "0/10"
 
     def rows(self, position: Position, plan: Plan, rows_max: int) -> Sequence[OutboxRow]:
         self.plans.append(plan)

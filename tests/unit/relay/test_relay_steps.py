@@ -179,7 +179,7 @@ def test_nothing_new_means_no_transaction() -> None:
     assert relay.step().drained
     assert drain(relay) == 0
     assert scene.cursors() == []
-    assert relay.position.settled == scene.database.snapshot()
+    assert relay.position.settled == scene.outbox.snapshot()[0]
 
 
 def test_a_bad_row_whose_policy_is_halt_stops_the_relay_after_the_rows_before_it() -> None:
