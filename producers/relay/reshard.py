@@ -43,7 +43,7 @@ from producers.relay.maintenance import maintained
 from producers.relay.outbox import PostgresOutbox
 from producers.relay.relayout import relaid
 from producers.relay.shard import Shard
-from producers.relay.snapshot import Snapshot
+from producers.relay.snapshot import BEGINNING, Snapshot
 from producers.relay.status import RelayStatus, ask
 
 log = get_logger(__name__)
@@ -174,7 +174,12 @@ def apply(
             with watchdog.guard("taking the shards over"):
                 claims.append(_Claim(shard))
         _require_same_layout(claims, before)
-        snapshot, lsn = claims[0].shard.outbox.snapshot()
+        # As of the newest row, but older than no shard's own: each has to get from there to here.
+        positions = [claim.cursor.position for claim in claims]
+        furthest = max(
+            (position.window or position.settled for position in positions), key=lambda seen: seen.xmax
+        )
+        snapshot, lsn = claims[0].shard.outbox.snapshot(furthest)
         observe("draining")
         published = sum(claim.drain(snapshot, lsn) for claim in claims)
         for claim in claims:
@@ -204,9 +209,9 @@ class _PinnedOutbox(PostgresOutbox):
 
     pinned: tuple[Snapshot, str] | None = None
 
-    def snapshot(self) -> tuple[Snapshot, str]:
+    def snapshot(self, settled: Snapshot = BEGINNING) -> tuple[Snapshot, str]:
         """Return the snapshot it is pinned to."""
-        return super().snapshot() if self.pinned is None else self.pinned
+        return super().snapshot(settled) if self.pinned is None else self.pinned
 
 
 class _Claim:
