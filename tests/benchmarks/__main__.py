@@ -20,7 +20,7 @@ from tests.benchmarks import machine, report
 from tests.benchmarks.plan import PARTS, Plan
 from tests.benchmarks.progress import say
 from tests.benchmarks.results import FOREIGN_CORES_MAX, Results
-from tests.benchmarks.running import run
+from tests.benchmarks.running import Bench
 from tests.benchmarks.world import World, running
 
 PAGE: Final = Path("docs/benchmarks.md")
@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with running(peers=plan.peers, major=plan.postgres) as world:
             results, whole = Results([], [], []), False
             try:
-                run(world, plan, results)
+                Bench(world, plan, results).run()
                 whole = True
             finally:
                 # What was measured until an interruption is shown, but never written over the page.

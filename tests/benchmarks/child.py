@@ -16,6 +16,7 @@ from infra.local.supervision import PACKAGE_ROOT
 from iu_core.errors import Terminal
 
 _STOP_S = 20.0
+_MORTAL = Path(__file__).with_name("mortal.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,7 @@ class Ended:
 class Child:
     """`python -m <words>` in the root of the project; standard error goes to `log`.
 
-    Killed when the block is left. Its parent is this process, so it dies with nobody watching
-    only if this process is killed outright; hence every child of the bench is bounded in time.
+    Killed when the block is left, and also when this process is killed.
     """
 
     def __init__(self, words: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
@@ -40,7 +40,7 @@ class Child:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("IU_")}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *words],
+                [sys.executable, "-I", "-S", str(_MORTAL), sys.executable, "-m", *words],
                 cwd=PACKAGE_ROOT,
                 env={**kept, "PYTHONPATH": str(PACKAGE_ROOT), **environment},
                 stdin=subprocess.PIPE,
@@ -87,6 +87,16 @@ class Child:
         if not line:
             raise self.failed("it ended without an answer")
         return line.rstrip("\n")
+
+    def ask(self, line: str) -> str:
+        """Say `line` and return the next line it says."""
+        self.say(line)
+        return self.hear()
+
+    def finish_input(self) -> None:
+        """End its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def answer(self) -> Any:
         """Return its whole output as JSON, once it has ended well."""

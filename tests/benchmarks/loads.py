@@ -57,11 +57,15 @@ _EMPTY_DATUM_BYTES: Final = 158
 class Load:
     """Rows over trees; `datum_bytes` each, within 4 bytes; `transaction_rows` committed at a time."""
 
-    name: str
     rows: int
     trees: int = 200
     datum_bytes: int = 300
     transaction_rows: int = 100
+
+    @property
+    def name(self) -> str:
+        """The load in words, for the title of a table."""
+        return f"{self.rows:,} rows, {self.trees:,} trees, {self.datum_bytes:,} bytes"
 
 
 def fill(url: str, load: Load) -> float:
@@ -90,7 +94,7 @@ def fill(url: str, load: Load) -> float:
     took_s = time.monotonic() - started
     assert found is not None
     assert found[0] == load.rows, found
-    say(f"{load.name}: {found[0]:,} rows of {found[1]} bytes over {load.trees:,} trees in {took_s:.0f} s")
+    say(f"filled an outbox: {load.name} ({found[1]} on average) in {took_s:.0f} s")
     return took_s
 
 

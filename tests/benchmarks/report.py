@@ -24,7 +24,23 @@ DRAIN: Final = (
     Column("all_cpu_s_per_million", "all CPU-s per million", 1),
     Column("own_rss_mb", "own memory, MB"),
 )
-COLUMNS: Final[dict[str, Sequence[Column]]] = {"drain": DRAIN, "growth": DRAIN}
+OPEN_LOOP: Final = (
+    Column("visible_p50_ms", "commit → visible p50, ms", 1),
+    Column("visible_p99_ms", "p99", 1),
+    Column("visible_max_ms", "max", 1),
+    Column("plain_p50_ms", "uncorrected p50, ms", 1),
+    Column("plain_p99_ms", "p99", 1),
+    Column("own_cpu_s_per_100k", "own CPU-s per 100k", 1),
+    Column("all_cpu_s_per_100k", "all CPU-s per 100k", 1),
+    Column("own_rss_mb", "own memory, MB"),
+    Column("commit_p50_ms", "writers' commit p50, ms", 2),
+    Column("commit_p99_ms", "p99", 1),
+    Column("events_per_s", "events/s"),
+    Column("lock_waits", "lock waits"),
+    Column("dead_tuples", "dead tuples"),
+    Column("wal_mb_per_million", "WAL, MB per million"),
+)
+COLUMNS: Final[dict[str, Sequence[Column]]] = {"drain": DRAIN, "growth": DRAIN, "open loop": OPEN_LOOP}
 
 
 def page(results: Results, head: Sequence[str]) -> str:
