@@ -20,8 +20,10 @@ from confluent_kafka import Producer
 from kafka import KafkaProducer
 
 from iu_core.bus.kafka_client import producer_options
+from iu_core.bus.kafka_publisher import KafkaPublisher
 from iu_core.bus.names import BusNames
 from iu_core.bus.ports import Outgoing
+from iu_core.bus.watchdog import Watchdog
 from iu_core.settings import Settings, load_settings
 from schemas.catalog import Catalog
 
@@ -163,7 +165,29 @@ def librdkafka(job: Job) -> Took:
     return _timed(len(records), work)
 
 
-LIMITS: Final[dict[str, Callable[[Job], Took]]] = {"read": read, "send": send, "librdkafka": librdkafka}
+def batched(job: Job) -> Took:
+    """The relay's own publisher: records framed in batches below kafka-python's `send()`."""
+    records = _records(job)
+    watchdog = Watchdog(job.settings.relay.watchdog_ms / 1_000)
+    publisher = KafkaPublisher(job.settings, f"{job.settings.kafka.prefix}limit", watchdog)
+    publisher.open()
+
+    def work() -> None:
+        for chunk in _transactions(job, records):
+            publisher.publish(chunk)
+
+    took = _timed(len(records), work)
+    publisher.close()
+    watchdog.close()
+    return took
+
+
+LIMITS: Final[dict[str, Callable[[Job], Took]]] = {
+    "read": read,
+    "send": send,
+    "batched": batched,
+    "librdkafka": librdkafka,
+}
 
 
 def main() -> None:

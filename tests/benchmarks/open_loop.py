@@ -17,12 +17,13 @@ import psycopg
 from iu_core.errors import Terminal
 from tests.benchmarks.blocking import Waits, watched
 from tests.benchmarks.child import Child
+from tests.benchmarks.loads import wal_bytes
 from tests.benchmarks.measuring import measured, tree_rss_bytes
 from tests.benchmarks.progress import say
 from tests.benchmarks.results import Results, Run, percentile
 from tests.benchmarks.systems.live import Live, Running
 from tests.benchmarks.world import PARTITIONS, World
-from tests.benchmarks.writer_process import APPEND, REASON_WORDS
+from tests.benchmarks.writer_process import APPEND, reason
 
 BEFORE: Final = "writers alone, before"
 AFTER: Final = "writers alone, after"
@@ -74,10 +75,10 @@ def window(world: World, part: str, name: str, pace: Pace, live: Live | None) ->
             _sleep_until(start_ns + round((_WARM_UP_S + pace.seconds) * 1e9))
         rss_bytes = 0 if running is None else tree_rss_bytes(running.pid)
         written = [Written(*event) for event in writer.answer()["events"]]
-        wal_bytes = _wal_bytes(pace.url) - wal_before
+        wal = _wal_bytes(pace.url) - wal_before
         counted = [event for event in written if event.due_ns >= start_ns + round(_WARM_UP_S * 1e9)]
         figures = _of_writers(counted, waits) | {
-            "wal_mb_per_million": wal_bytes / len(written),
+            "wal_mb_per_million": wal / len(written),
             "dead_tuples": max(0.0, _dead_tuples(pace.url) - dead_before),
         }
         faults: tuple[str, ...] = ()
@@ -139,7 +140,7 @@ def transaction_held_open(url: str) -> Iterator[None]:
         session.execute(
             "INSERT INTO public.iu_tree (tree_id) VALUES (md5('bench tree ' || %s)::uuid)", (_HELD_TREE,)
         )
-        session.execute(APPEND, (_HELD_TREE, REASON_WORDS))
+        session.execute(APPEND, (_HELD_TREE, reason()))
         yield
         session.rollback()
 
@@ -180,7 +181,7 @@ def _reader(world: World, pace: Pace, running: Running) -> Iterator[Child]:
         reader.hear()
         with psycopg.connect(pace.url, autocommit=True, application_name="bench-beacon") as session:
             session.execute("SET ROLE iu_owner")
-            row = session.execute(APPEND, (0, REASON_WORDS)).fetchone()
+            row = session.execute(APPEND, (0, reason())).fetchone()
         assert row is not None
         _await(reader, str(row[0]))
         yield reader
@@ -218,7 +219,8 @@ def _sleep_until(moment_ns: int) -> None:
 
 
 def _wal_bytes(url: str) -> float:
-    return _one(url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8")
+    with psycopg.connect(url, autocommit=True) as session:
+        return wal_bytes(session)
 
 
 def _dead_tuples(url: str) -> float:

@@ -40,7 +40,8 @@ OPEN_LOOP: Final = (
     Column("dead_tuples", "dead tuples"),
     Column("wal_mb_per_million", "WAL, MB per million"),
 )
-COLUMNS: Final[dict[str, Sequence[Column]]] = {"drain": DRAIN, "growth": DRAIN, "open loop": OPEN_LOOP}
+GROWTH: Final = (*DRAIN, Column("wal_mb_per_million", "WAL of writing, MB per million"))
+COLUMNS: Final[dict[str, Sequence[Column]]] = {"drain": DRAIN, "growth": GROWTH, "open loop": OPEN_LOOP}
 
 
 def page(results: Results, head: Sequence[str]) -> str:

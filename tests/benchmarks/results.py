@@ -1,5 +1,6 @@
 """Values: what one run measured, and what several runs say together."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,4 +83,4 @@ def spread(runs: Iterable[Run], figure: str) -> Spread | None:
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Return the value at `share` (0 to 1) of an ascending sequence, by nearest rank."""
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tests.benchmarks.drains import drain
 from tests.benchmarks.goals import DEFAULT, EXACTLY_ONCE
+from tests.benchmarks.growth import grow
 from tests.benchmarks.loads import Load, fill
 from tests.benchmarks.open_loop import Pace, rounds
 from tests.benchmarks.plan import Plan
@@ -33,6 +34,7 @@ class Bench:
     plan: Plan
     results: Results
     peers: Sequence[Debezium] = field(default=())
+    _backlogs: dict[Load, Backlog] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run the parts of the plan, adding to the results as they come."""
@@ -48,6 +50,9 @@ class Bench:
                 self._drain(plan.large_rows, plan.large_runs, _LARGE_LIMITS)
         if "open-loop" in plan.parts:
             self._open_loop()
+        if "growth" in plan.parts:
+            runs = plan.large_runs or 1
+            grow(self.world, self.results, self._load(plan.growth_rows), self._backlog, runs)
 
     def _started_peers(self) -> Sequence[Debezium]:
         """Start a worker of each kind that is wanted. The one that is not at work idles meanwhile."""
@@ -74,7 +79,8 @@ class Bench:
     def _open_loop(self) -> None:
         plan = self.plan
         load = self._load(min(_HISTORY_ROWS, plan.rows))
-        url = self._backlog(load).url
+        # One of its own: it is written to.
+        url = self._filled(load).url
         ours = LiveRelay(Relay(self.world), url) if plan.wants(NAME) else None
         peers = [LiveDebezium(peer, url) for peer in self.peers]
         part = f"open loop: {plan.rate:,} events/s, windows of {plan.seconds:g} s"
@@ -93,8 +99,13 @@ class Bench:
         return Load(rows, transaction_rows=self.plan.transaction_rows)
 
     def _backlog(self, load: Load) -> Backlog:
+        """Return a filled outbox for every subject and part to drain; nothing of it is changed by that."""
+        if load not in self._backlogs:
+            self._backlogs[load] = self._filled(load)
+        return self._backlogs[load]
+
+    def _filled(self, load: Load) -> Backlog:
         url = self.world.make_database()
         if self.peers:
             prepare(url)
-        fill(url, load)
-        return Backlog(url, load)
+        return Backlog(url, load, fill(url, load))

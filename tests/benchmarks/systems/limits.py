@@ -1,24 +1,25 @@
 """The limits beside which a relay is measured; what each does stands in `limit_process`."""
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Final
 
 from schemas.catalog import Catalog
 from tests.benchmarks.checking import count
 from tests.benchmarks.child import Child
-from tests.benchmarks.limit_process import LIMITS
 from tests.benchmarks.measuring import measured
 from tests.benchmarks.results import Run
 from tests.benchmarks.systems.subject import Backlog
 from tests.benchmarks.world import PARTITIONS, World
 
+BATCHES: Final = "iu_core.bus.kafka_batches"
 TRANSACTION_ROWS: Final = 8_000
 # Its rate does not depend on how long it runs, and it is the slowest.
 SEND_ROWS_MAX: Final = 50_000
 NAMES: Final = {
     "read": "limit: psycopg, binary read only",
     "send": "limit: kafka-python send()",
-    "batched": "limit: kafka-python, own batches",
+    "batched": "limit: kafka-python, own batches below send()",
     "librdkafka": "limit: librdkafka",
 }
 
@@ -37,11 +38,9 @@ class Limit:
 
     def missing(self) -> str | None:
         """Return why it cannot be measured here and now, None if it can."""
-        return (
-            None
-            if self.kind in LIMITS
-            else "there are no batches below send() yet (iu_core/bus/kafka_batches.py)"
-        )
+        if self.kind == "batched" and importlib.util.find_spec(BATCHES) is None:
+            return f"there are no batches below send() yet: no {BATCHES}"
+        return None
 
     def drain(self, backlog: Backlog, part: str) -> Run:
         """Run it over the rows of `backlog`; it times itself, without its start and preparation."""

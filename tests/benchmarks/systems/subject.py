@@ -9,10 +9,11 @@ from tests.benchmarks.results import Run
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """A filled outbox: the database it is in, and what is in it."""
+    """A filled outbox: the database it is in, what is in it, and the WAL its writing took."""
 
     url: str
     load: Load
+    wal_bytes: float
 
 
 class Subject(Protocol):
