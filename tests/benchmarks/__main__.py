@@ -76,7 +76,7 @@ def _plan(words: Sequence[str] | None) -> Plan:
         rows=given.rows,
         large_rows=given.large_rows,
         large_runs=given.large_runs if given.large_runs is not None else 3 if given.peers else 0,
-        seconds=given.seconds or (15.0 if given.peers else 5.0),
+        seconds=given.seconds or (15.0 if given.peers else 3.0),
         rate=given.rate,
         systems=tuple(word for word in given.systems.split(",") if word),
         transaction_rows=given.transaction_rows,

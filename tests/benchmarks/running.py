@@ -19,7 +19,9 @@ from tests.benchmarks.systems.relay import NAME, Relay
 from tests.benchmarks.systems.subject import Backlog, Subject
 from tests.benchmarks.world import World
 
-WARM_UP_ROWS = 100_000
+_WARM_UP_ROWS = 20_000
+# As many as it takes until a JVM has compiled what it does.
+_WARM_UP_ROWS_OF_PEERS = 100_000
 # What the open loop finds in the outbox.
 _HISTORY_ROWS = 20_000
 # The large backlog is for what could be slower in the long run, not for every limit again.
@@ -69,7 +71,8 @@ class Bench:
 
     def _warm_up(self) -> None:
         """One drain of each subject that nobody looks at: caches, and the compilers of the JVMs."""
-        backlog = self._backlog(self._load(min(WARM_UP_ROWS, self.plan.rows)))
+        rows = _WARM_UP_ROWS_OF_PEERS if self.peers else _WARM_UP_ROWS
+        backlog = self._backlog(self._load(min(rows, self.plan.rows)))
         drain(Results([], [], []), "warm-up", backlog, self._subjects(("librdkafka",)), 1)
 
     def _drain(self, rows: int, runs: int, limits: Sequence[str]) -> None:

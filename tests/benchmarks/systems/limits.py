@@ -14,8 +14,8 @@ from tests.benchmarks.world import PARTITIONS, World
 
 BATCHES: Final = "iu_core.bus.kafka_batches"
 TRANSACTION_ROWS: Final = 8_000
-# Its rate does not depend on how long it runs, and it is the slowest.
-SEND_ROWS_MAX: Final = 50_000
+# Their rates do not depend on how long they run, and the time is short.
+ROWS_MAX: Final = {"send": 50_000, "batched": 200_000, "librdkafka": 100_000}
 NAMES: Final = {
     "read": "limit: psycopg, binary read only",
     "send": "limit: kafka-python send()",
@@ -44,7 +44,7 @@ class Limit:
 
     def drain(self, backlog: Backlog, part: str) -> Run:
         """Run it over the rows of `backlog`; it times itself, without its start and preparation."""
-        rows = min(backlog.load.rows, SEND_ROWS_MAX) if self.kind == "send" else backlog.load.rows
+        rows = min(backlog.load.rows, ROWS_MAX.get(self.kind, backlog.load.rows))
         prefix = self.world.fresh_prefix(f"limit-{self.kind}-")
         settings = self.world.settings(backlog.url, prefix)
         topic = self.world.make_events_topic(settings)
