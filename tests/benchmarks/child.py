@@ -14,6 +14,7 @@ from typing import Any
 
 from infra.local.supervision import PACKAGE_ROOT
 from iu_core.errors import Terminal
+from tests.benchmarks.measuring import peak_rss_bytes
 
 _STOP_S = 20.0
 _MORTAL = Path(__file__).with_name("mortal.py")
@@ -21,7 +22,7 @@ _MORTAL = Path(__file__).with_name("mortal.py")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: exit code, CPU-seconds, largest resident memory in bytes."""
+    """How a process ended: exit code, CPU-seconds, largest resident memory seen, in bytes."""
 
     code: int
     cpu_s: float
@@ -49,6 +50,7 @@ class Child:
                 text=True,
             )
         self._ended: Ended | None = None
+        self._rss_bytes = 0
 
     @property
     def pid(self) -> int:
@@ -69,8 +71,9 @@ class Child:
                 stream.close()
 
     def ended(self) -> Ended | None:
-        """Return how it ended, None while it runs."""
+        """Return how it ended, None while it runs. To be asked often: its peak memory is noted then."""
         if self._ended is None:
+            self._rss_bytes = max(self._rss_bytes, peak_rss_bytes(self.pid))
             self._reap(os.WNOHANG)
         return self._ended
 
@@ -134,5 +137,5 @@ class Child:
         if pid == 0:
             return
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        # Linux counts ru_maxrss in KiB.
-        self._ended = Ended(code, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+        # Not ru_maxrss: that of a new process begins with what its parent has.
+        self._ended = Ended(code, used.ru_utime + used.ru_stime, self._rss_bytes)

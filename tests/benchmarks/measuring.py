@@ -5,10 +5,12 @@ sum over a tree only grows, also when one of its processes ends.
 """
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -71,6 +73,16 @@ def tree_rss_bytes(pid: int) -> int:
         with suppress(psutil.Error):
             total += int(process.memory_info().rss)
     return total
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """Return the largest resident memory one process ever had, 0 if it has ended. Linux only."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _tree(pid: int) -> Iterable[psutil.Process]:
