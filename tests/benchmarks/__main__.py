@@ -57,7 +57,12 @@ def _plan(words: Sequence[str] | None) -> Plan:
     add("--runs", type=int, default=5)
     add("--rows", type=int, default=200_000)
     add("--large-rows", type=int, default=1_000_000)
-    add("--large-runs", type=int, default=None, help="0 leaves the large backlog out; default 3 with peers")
+    add(
+        "--large-runs",
+        type=int,
+        default=None,
+        help="also of each case of growth; 0: no large backlog; default as --runs, without peers 0",
+    )
     add("--seconds", type=float, default=None, help="length of a window of the open loop")
     add("--rate", type=int, default=1_000, help="events a second of the open loop")
     add("--systems", default="", help="comma-separated parts of names; default: all")
@@ -75,8 +80,8 @@ def _plan(words: Sequence[str] | None) -> Plan:
         runs=given.runs,
         rows=given.rows,
         large_rows=given.large_rows,
-        large_runs=given.large_runs if given.large_runs is not None else 3 if given.peers else 0,
-        seconds=given.seconds or (15.0 if given.peers else 3.0),
+        large_runs=given.large_runs if given.large_runs is not None else given.runs if given.peers else 0,
+        seconds=given.seconds or (15.0 if given.peers else 2.5),
         rate=given.rate,
         systems=tuple(word for word in given.systems.split(",") if word),
         transaction_rows=given.transaction_rows,

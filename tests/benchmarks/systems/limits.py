@@ -15,7 +15,7 @@ from tests.benchmarks.world import PARTITIONS, World
 BATCHES: Final = "iu_core.bus.kafka_batches"
 TRANSACTION_ROWS: Final = 8_000
 # Their rates do not depend on how long they run, and the time is short.
-ROWS_MAX: Final = {"send": 50_000, "batched": 200_000, "librdkafka": 100_000}
+ROWS_MAX: Final = {"send": 50_000, "batched": 100_000, "librdkafka": 100_000}
 NAMES: Final = {
     "read": "limit: psycopg, binary read only",
     "send": "limit: kafka-python send()",
