@@ -1,12 +1,14 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both set themselves up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test chaos bench lint lint-check lock clean help setup env-example
+.PHONY: demo test chaos bench-relay lint lint-check lock clean help setup env-example
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DOCUMENTS ?=
+PEERS ?=
+BENCH ?=
 KEEP ?=
 
 help: ## this list
@@ -20,6 +22,9 @@ test: setup lint-check ## every test but the long counts
 
 chaos: setup ## kills, restarts and cuts, the long counts (IU_TEST_SEED=1); says what was survived
 	@IU_TEST_CHAOS=full $(BIN)/pytest tests/chaos --timeout 3600
+
+bench-relay: setup ## the relay beside its limits, 5 minutes (PEERS=1: and Debezium, 30; BENCH="--write" keeps the page)
+	@$(BIN)/python -m tests.benchmarks $(if $(PEERS),--peers) $(BENCH)
 
 lint: setup ## mend what can be mended
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""The jars of Kafka: resolved once by Maven into the user's cache, found there ever after."""
+"""Jars, those of Kafka first: resolved once by Maven into the user's cache, found there ever after."""
 
 import contextlib
 import fcntl
@@ -55,40 +55,49 @@ def find_java() -> Java | str:
 
 
 def resolve(supervision: Supervision, place: Workplace, progress: Callable[[str], None]) -> Path | str:
-    """Return the directory of the jars, or why they cannot be had.
+    """Return the directory of the jars of Kafka, or why they cannot be had."""
+    return resolve_pom(RESOURCES / "pom.xml", f"Kafka {kafka_version()}", supervision, place, progress)
 
-    The directory appears under its name only when it is whole, so that its being there is enough;
-    Maven is asked by one process at a time, and only the first time.
+
+def resolve_pom(
+    pom: Path, what: str, supervision: Supervision, place: Workplace, progress: Callable[[str], None]
+) -> Path | str:
+    """Return the directory of the jars that `pom` names, or why they cannot be had.
+
+    `what` is a name and a version ("Kafka 4.2.0") and becomes the name of the directory. That
+    appears only when it is whole, so that its being there is enough; Maven is asked by one process
+    at a time, and only the first time.
     """
-    home = place.cache_dir / f"kafka-{kafka_version()}"
+    home = place.cache_dir / what.lower().replace(" ", "-")
     if home.is_dir():
         return home
+    name = what.rpartition(" ")[0]
     maven = shutil.which("mvn")
     if maven is None:
-        return "the jars of Kafka are not in the cache, and there is no mvn on PATH to fetch them"
+        return f"the jars of {name} are not in the cache, and there is no mvn on PATH to fetch them"
     try:
         place.cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return f"the directory for the jars of Kafka cannot be made: {error}"
+        return f"the directory for the jars of {name} cannot be made: {error}"
     with _alone(place.cache_dir / "kafka.lock"):
         if home.is_dir():
             return home
-        progress(f"fetching Kafka {kafka_version()} by Maven, this once")
+        progress(f"fetching {what} by Maven, this once")
         unfinished = home.with_name(f".{home.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            supervision.run(_maven(maven, unfinished, place), timeout_s=MAVEN_TIMEOUT_S)
+            supervision.run(_maven(maven, pom, unfinished, place), timeout_s=MAVEN_TIMEOUT_S)
         except Terminal as error:
-            return f"Maven cannot fetch the jars of Kafka: {_reason(error)} ({error.remedy})"
+            return f"Maven cannot fetch the jars of {name}: {_reason(error)} ({error.remedy})"
         unfinished.rename(home)
     return home
 
 
-def _maven(maven: str, target: Path, place: Workplace) -> Launch:
+def _maven(maven: str, pom: Path, target: Path, place: Workplace) -> Launch:
     return Launch(
         name="maven",
         argv=(
-            *(maven, "--batch-mode", "--file", str(RESOURCES / "pom.xml")),
+            *(maven, "--batch-mode", "--file", str(pom)),
             *("dependency:copy-dependencies", f"-DoutputDirectory={target}", "-DincludeScope=runtime"),
         ),
         cwd=str(place.cache_dir),
@@ -116,7 +125,7 @@ def _alone(lock: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise Retryable(
-                        "another process has been fetching Kafka for too long",
+                        "another process has been fetching jars for too long",
                         why=f"it holds {lock}",
                         remedy="end it, then run the command again",
                     ) from None

@@ -12,9 +12,10 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from infra.local.launch import Account, Launch, Started
 from infra.local.ports import LOOPBACK, with_free_ports
@@ -148,10 +149,17 @@ def _copy_of_wheel(installation: Installation, account: Account | None, place: W
     return replace(installation, bin_dir=home / WHEEL / WHEEL_INSTALLATION / "bin")
 
 
-def start(supervision: Supervision, installation: Installation, place: Workplace) -> PostgresServer:
+def start(
+    supervision: Supervision,
+    installation: Installation,
+    place: Workplace,
+    *,
+    extra: Mapping[str, str] = MappingProxyType({}),
+) -> PostgresServer:
     """Start a server of `installation` with its data in `place`; made the first time, found again later.
 
-    Loopback only, with a password of its own: whoever shares the machine does not get a superuser.
+    `extra` are further settings of the server, by name. Loopback only, with a password of its own:
+    whoever shares the machine does not get a superuser.
     Raises `Terminal` with the end of its log.
     """
     account = unprivileged_account()
@@ -169,7 +177,7 @@ def start(supervision: Supervision, installation: Installation, place: Workplace
     preferred = (int(port_file.read_text()),) if port_file.exists() else ()
 
     def begin(ports: tuple[int, ...]) -> PostgresServer:
-        started = supervision.start(_launch(installation, home, account, log, ports[0], place))
+        started = supervision.start(_launch(installation, home, account, log, ports[0], place, extra))
         url = f"postgresql://postgres:{password}@{LOOPBACK}:{ports[0]}/postgres"
         supervision.wait_until(started, lambda: accepts(url), timeout_s=READY_TIMEOUT_S)
         port_file.write_text(str(ports[0]))
@@ -185,9 +193,10 @@ def _launch(
     log: Path,
     port: int,
     place: Workplace,
+    extra: Mapping[str, str],
 ) -> Launch:
     sockets = str(home) if len(os.fsencode(home)) <= SOCKET_DIR_BYTES_MAX else ""
-    settings = {
+    settings: dict[str, str | int] = {
         "listen_addresses": LOOPBACK,
         "port": port,
         "unix_socket_directories": sockets,
@@ -199,6 +208,7 @@ def _launch(
     }
     if not place.durable:
         settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+    settings |= extra
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     return Launch(
         name=home.name,
