@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from iu_core.bus.names import BusNames
-from iu_core.settings import RelaySettings
 from schemas.catalog import Catalog
 from tests.benchmarks.checking import count
 from tests.benchmarks.child import Child
@@ -33,8 +32,6 @@ class Relay:
 
     def missing(self) -> str | None:
         """Return why it cannot be measured here and now, None if it can."""
-        if self.shards > 1 and "shards" not in RelaySettings.model_fields:
-            return "this relay has one shard (no IU_RELAY__SHARDS)"
         return None
 
     def environment(self, url: str, prefix: str) -> dict[str, str]:
