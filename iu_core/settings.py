@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from iu_core.errors import Misconfigured
 
 BadRowPolicy: TypeAlias = Literal["halt", "block_tree", "skip"]
+LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
+
+
+def _upper(given: object) -> object:
+    return given.upper() if isinstance(given, str) else given
 
 
 class _Group(BaseModel):
@@ -48,6 +53,21 @@ class KafkaSettings(_Group):
     request_timeout_ms: Milliseconds = 10_000
     mock: bool = Field(
         default=False, description="the address is librdkafka's mock broker: demo only, proves nothing"
+    )
+
+
+class HttpSettings(_Group):
+    """Health and metrics over HTTP, of the processes that go on running."""
+
+    bind: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=0, ge=0, le=65_535, description="of /livez, /readyz, /metrics; 0: off")
+
+
+class LogSettings(_Group):
+    """The log, on stderr: JSON unless that is a terminal."""
+
+    level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR; libraries from WARNING on"
     )
 
 
@@ -87,6 +107,15 @@ class RelaySettings(_Group):
         ge=1,
         le=86_400,
         description="how long a relay that was running tries again before it ends with 75",
+    )
+    grace_s: int = Field(
+        default=10,
+        ge=1,
+        le=3_600,
+        description="how long a relay told to stop may take before it ends with 75",
+    )
+    backlog_sample_s: int = Field(
+        default=5, ge=1, le=3_600, description="how often the metrics ask the outbox what waits, at most"
     )
 
 
@@ -137,6 +166,8 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     relay: RelaySettings = RelaySettings()
     consumer: ConsumerSettings = ConsumerSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
     services: ServicesSettings = ServicesSettings()
 
 

@@ -6,6 +6,9 @@ only bound is the process: when a guarded block outlives its limit, the process 
 `TEMPORARY` and its supervisor starts it again. Everything here is built so that this is safe.
 
 One daemon thread looks at one number; arming costs an assignment, so it can guard every call.
+
+What it has seen also answers the liveness probe (`stalled`): a worker that gives no sign outside
+of every guard hangs where nobody thought that anything could.
 """
 
 import logging
@@ -32,7 +35,7 @@ def end_process(doing: str, limit_s: float) -> None:
 
 
 class Watchdog:
-    """Guards one block at a time of one thread; `limit_s` in seconds.
+    """Guards one block at a time of one thread; `limit_s` in seconds, of blocks that name no other.
 
     `expire(doing, limit_s)` is called once, from the watching thread, when a block outlives it.
     """
@@ -41,22 +44,36 @@ class Watchdog:
         self._limit_s = limit_s
         self._expire = expire
         self._deadline = _NEVER
+        self._deadline_limit_s = limit_s
         self._doing = ""
+        self._sign_at_s = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
     @contextmanager
-    def guard(self, doing: str) -> Iterator[None]:
-        """Bound the block by the limit. A block inside it starts the limit anew, for itself and the rest."""
-        outer, self._doing = self._doing, doing
-        nested = self._deadline != _NEVER
-        self._deadline = time.monotonic() + self._limit_s
+    def guard(self, doing: str, limit_s: float | None = None) -> Iterator[None]:
+        """Bound the block. A block inside it starts the limits anew, for itself and the rest."""
+        outer, outer_limit_s, nested = self._doing, self._deadline_limit_s, self._deadline != _NEVER
+        self._arm(doing, self._limit_s if limit_s is None else limit_s)
         try:
             yield
         finally:
-            self._doing = outer
-            self._deadline = time.monotonic() + self._limit_s if nested else _NEVER
+            if nested:
+                self._arm(outer, outer_limit_s)
+            else:
+                self._deadline, self._sign_at_s = _NEVER, time.monotonic()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the thread hangs: its block has outlived its limit, or it was in none for as long."""
+        deadline_s = self._deadline
+        unguarded_until_s = self._sign_at_s + self._limit_s
+        return time.monotonic() > (unguarded_until_s if deadline_s == _NEVER else deadline_s)
+
+    def _arm(self, doing: str, limit_s: float) -> None:
+        self._doing, self._deadline_limit_s = doing, limit_s
+        self._deadline = time.monotonic() + limit_s
 
     def close(self) -> None:
         """Stop watching. Idempotent."""
@@ -73,6 +90,6 @@ class Watchdog:
                 late = False
             elif late:
                 self._deadline = _NEVER
-                self._expire(self._doing, self._limit_s)
+                self._expire(self._doing, self._deadline_limit_s)
             else:
                 late = True

@@ -42,7 +42,7 @@ def run(routes: RouteCodes = None, until_idle: UntilIdle = False, as_json: Json 
     """
     context = Context.current()
     settings, url = context.bus_settings(), context.database_url()
-    configure_logs()
+    configure_logs(level=settings.log.level)
     codes = tuple(dict.fromkeys(routes)) if routes else _registered(context)
     service = ConsumerService(settings, url, codes, until_idle=until_idle)
     with stop_on_signals() as stop:

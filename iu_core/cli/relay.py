@@ -8,11 +8,14 @@ from iu_core.bus.names import BusNames
 from iu_core.cli import relay_reshard
 from iu_core.cli.context import Context
 from iu_core.cli.output import Json, emit
-from iu_core.process_signals import stop_on_signals
+from iu_core.health import serving
+from iu_core.process_signals import drain_on_signals
 from iu_core.telemetry import configure_logs
+from producers.relay.backlog import sampled
 from producers.relay.contracts import BundledContracts
 from producers.relay.status import RelayStatus, ask
 from producers.relay.supervisor import Supervisor, chosen_shards
+from producers.relay.telemetry import RelayTelemetry
 from schemas.catalog import Catalog
 
 app = typer.Typer()
@@ -32,23 +35,30 @@ Shards = Annotated[
 def run(shard: Shards = None, until_idle: UntilIdle = False, as_json: Json = False) -> None:
     """Publish committed events to Kafka until SIGTERM, exactly once and in order per tree.
 
-    Stands by for each shard that another process relays. The first SIGTERM or Ctrl-C finishes
-    the transactions at hand, the second aborts.
+    Stands by for each shard that another process relays, so any number of copies may run: as a
+    sidecar of every writer, or as a deployment of its own.
 
-    Example: iu relay run --shard 0 --shard 1
+    IU_HTTP__PORT=9464 (and IU_HTTP__BIND=0.0.0.0 in a container) opens /livez, /readyz and
+    /metrics. The first SIGTERM or Ctrl-C drains: the transactions at hand are finished or given
+    up, and it ends with 0; after IU_RELAY__GRACE_S seconds, or at the second signal, it ends at
+    once with 75. What is not published then is published by the next relay, exactly once.
+
+    Example: IU_HTTP__PORT=9464 iu relay run --shard 0 --shard 1
     """
     context = Context.current()
-    settings = context.bus_settings()
-    configure_logs()
+    settings, database_url = context.bus_settings(), context.database_url()
+    configure_logs(level=settings.log.level)
     contracts = BundledContracts(Catalog.bundled(), BusNames().events)
+    shards = chosen_shards(settings, shard or ())
+    telemetry = RelayTelemetry(settings, shards)
     relays = Supervisor(
-        settings,
-        context.database_url(),
-        contracts,
-        shards=chosen_shards(settings, shard or ()),
-        until_idle=until_idle,
+        settings, database_url, contracts, shards=shards, until_idle=until_idle, telemetry=telemetry
     )
-    with stop_on_signals() as stop:
+    with (
+        drain_on_signals(settings.relay.grace_s) as stop,
+        serving(settings.http, telemetry, telemetry.registry),
+        sampled(settings, database_url, telemetry),
+    ):
         done = relays.run(stop)
     emit(
         done,

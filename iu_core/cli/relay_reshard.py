@@ -31,7 +31,7 @@ def command(to: To, reason: Reason = None, apply: Apply = False, as_json: Json =
     wanted = reshard.plan(settings, url, to)
     done = None
     if apply and wanted.changes:
-        configure_logs()
+        configure_logs(level=settings.log.level)
         # The audit trail (`iu_relay_action`) is written here, before the act.
         log.info("reshard", before=wanted.before.shards, after=to, reason=why)
         contracts = BundledContracts(Catalog.bundled(), BusNames().events)

@@ -87,6 +87,14 @@ class Pending:
     oldest_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """`Pending` for a dashboard: counted up to a limit; the age in seconds, by the server's clock."""
+
+    events: int
+    oldest_age_s: float
+
+
 class Plan(Enum):
     """How the rows of a window are looked up."""
 
@@ -178,6 +186,12 @@ class PostgresOutbox:
         bound = self._parameters(position) | {"floor": position.floor_id}
         with _translated():
             return Pending(*self._one(outbox_queries.PENDING, bound))
+
+    def backlog(self, position: Position, rows_max: int) -> Backlog:
+        """Return what is committed by now and not published, counted no further than `rows_max`."""
+        bound = self._parameters(position) | {"floor": position.floor_id, "rows_max": rows_max}
+        with _translated():
+            return Backlog(*self._one(outbox_queries.BACKLOG, bound))
 
     def close(self) -> None:
         """Disconnect. Idempotent."""

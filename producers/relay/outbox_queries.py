@@ -51,13 +51,36 @@ SCAN: Final = f"""
      LIMIT %(rows_max)s
 """
 EXTENT: Final = f"{_WINDOW} SELECT count(*), coalesce(min(id), 0), coalesce(max(id), 0) FROM fresh"
+_UNPUBLISHED: Final = f"""
+       o.id > %(floor)s
+       AND NOT (o.id <= %(above)s AND pg_visible_in_snapshot(o.xid, %(window)s::pg_snapshot))
+       AND {_OURS}
+"""
 PENDING: Final = f"""
     SELECT count(*), min(o.occurred_at)
       FROM public.event_outbox AS o
-     WHERE o.id > %(floor)s
-       AND (o.xid >= %(settled_xmax)s::xid8 OR o.xid = ANY (%(settled_xip)s::xid8[]))
-       AND NOT (o.id <= %(above)s AND pg_visible_in_snapshot(o.xid, %(window)s::pg_snapshot))
-       AND {_OURS}
+     WHERE (o.xid >= %(settled_xmax)s::xid8 OR o.xid = ANY (%(settled_xip)s::xid8[]))
+       AND {_UNPUBLISHED}
+"""
+# The same for a dashboard: by the index (xid, id), oldest transactions first, and no further than
+# `rows_max`. Ages are by the server's clock, which is that of occurred_at.
+BACKLOG: Final = f"""
+    WITH newer AS (
+        SELECT o.occurred_at
+          FROM public.event_outbox AS o
+         WHERE o.xid >= %(settled_xmax)s::xid8 AND {_UNPUBLISHED}
+         ORDER BY o.xid, o.id
+         LIMIT %(rows_max)s
+    ), waiting AS (
+        SELECT newer.occurred_at
+          FROM newer
+        UNION ALL
+        SELECT o.occurred_at
+          FROM public.event_outbox AS o
+         WHERE o.xid = ANY (%(settled_xip)s::xid8[]) AND {_UNPUBLISHED}
+    )
+    SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(waiting.occurred_at)), 0)::float8
+      FROM waiting
 """
 SNAPSHOT: Final = "SELECT pg_current_snapshot()::text, pg_current_wal_flush_lsn()::text"
 PLACE: Final = """

@@ -36,13 +36,15 @@ log = get_logger(__name__)
 class Step:
     """What one step did: events published, rows that became dead letters, rows whose tree waits.
 
-    `drained` is false while more is known to be waiting.
+    `drained` is false while more is known to be waiting. `newest_us` is when the last row of the chunk
+    occurred, in microseconds since 1970-01-01 UTC; None: there was no row.
     """
 
     published: int
     drained: bool
     dead: int = 0
     waiting: int = 0
+    newest_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class _Chunk:
     drained: bool
     more: bool
     began_s: float
+    newest_us: int | None = None
 
 
 class Relay:
@@ -163,7 +166,7 @@ class Relay:
             if chunk.more:
                 self._sizer.note(chunk.asked, self._clock_s() - chunk.began_s)
         self._cursor, self._plan = chunk.cursor, chunk.plan
-        return Step(framed.published, chunk.drained, framed.dead, framed.waiting)
+        return Step(framed.published, chunk.drained, framed.dead, framed.waiting, chunk.newest_us)
 
     def close(self) -> None:
         """End reading ahead; what was read is dropped. Idempotent."""
@@ -215,6 +218,7 @@ class Relay:
             drained=fresh and through and not rows,
             more=not through,
             began_s=began_s,
+            newest_us=rows[-1].occurred_us if rows else None,
         )
 
     def _note(self, cursor: Cursor) -> Outgoing:

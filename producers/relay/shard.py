@@ -110,8 +110,15 @@ class Shard:
                 self.reader.end_offsets(self.names.cursor, committed=committed)
             self._admin.describe(self.names.events)
 
-    def relay(self, outbox: OutboxReader | None = None) -> Relay:
-        """Return a relay that has not been started; `outbox` in place of the shard's own."""
+    def relay(
+        self,
+        outbox: OutboxReader | None = None,
+        observe: Callable[[str], None] = lambda _stage: None,
+    ) -> Relay:
+        """Return a relay that has not been started; `outbox` in place of the shard's own.
+
+        `observe` is told the name of each stage of a step as it begins.
+        """
         settings, names = self._settings, self.names
         with self._watchdog.guard("describing the events topic"):
             if (topic := self._admin.describe(names.events)) is None:
@@ -140,13 +147,23 @@ class Shard:
             recovery_timeout_s=self.recovery_timeout_s,
             relay_version=__version__,
             now=lambda: datetime.now(UTC),
+            observe=observe,
         )
         self._opened.callback(relay.close)
         return relay
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
-        self._opened.close()
+        with self._watchdog.guard("disconnecting", step_limit_s(self._settings)):
+            self._opened.close()
+
+
+def step_limit_s(settings: Settings) -> float:
+    """Return the limit in seconds of what asks the database and the broker: a statement and a call of each.
+
+    The database ends a statement itself; the watchdog is for a server that does not answer at all.
+    """
+    return (settings.database.statement_timeout_ms + settings.relay.watchdog_ms) / 1_000
 
 
 def layout_of(settings: Settings, shard: int) -> Layout:

@@ -14,6 +14,7 @@ from iu_core.settings import Settings
 from iu_core.telemetry import get_logger
 from producers.relay.framing import Contracts
 from producers.relay.service import Progress, RelayService
+from producers.relay.telemetry import RelayTelemetry
 
 log = get_logger(__name__)
 
@@ -51,10 +52,18 @@ class Supervisor:
         *,
         shards: Sequence[int],
         until_idle: bool = False,
+        telemetry: RelayTelemetry | None = None,
         service: Callable[..., RelayService] = RelayService,
     ) -> None:
         self._services = {
-            shard: service(settings, database_url, contracts, shard=shard, until_idle=until_idle)
+            shard: service(
+                settings,
+                database_url,
+                contracts,
+                shard=shard,
+                until_idle=until_idle,
+                telemetry=telemetry and telemetry.shards[shard],
+            )
             for shard in shards
         }
         self._errors: list[BaseException] = []
