@@ -4,6 +4,7 @@ A process takes the role of its job even when its login could do more, so that a
 that is missing in production is missing on a laptop too.
 """
 
+import re
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -43,14 +44,7 @@ def connect(
     a transaction may stand idle. Raises `Retryable` if the server cannot be reached,
     `Misconfigured` if `url` is none or its login may not take the role.
     """
-    try:
-        parameters = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise Misconfigured(
-            "IU_DATABASE_URL is not a PostgreSQL address",
-            why=str(error).strip(),
-            remedy="write it as postgresql://user@host:port/database",
-        ) from error
+    parameters = _parameters(url)
     bounds = " ".join(
         (
             str(parameters.get("options") or ""),
@@ -73,6 +67,27 @@ def connect(
     if role is not None:
         _take_role(connection, role)
     return connection
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    """Return what `url` says. A refusal repeats nothing of it: any part may be one of the password."""
+    try:
+        parameters = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise Misconfigured(
+            "IU_DATABASE_URL is not a PostgreSQL address",
+            why=re.sub(r'".*"', '"…"', str(error).strip(), flags=re.DOTALL),
+            remedy="write it as postgresql://user@host:port/database",
+        ) from error
+    # An unescaped @ or / in a password moves the rest of it into the host, the port or the name.
+    host, port, name = (str(parameters.get(part) or "") for part in ("host", "port", "dbname"))
+    if "@" in host.lstrip("@") or "@" in name or not re.fullmatch(r"[0-9,]*", port):
+        raise Misconfigured(
+            "IU_DATABASE_URL is not a PostgreSQL address",
+            why="its host, port or database name is none; perhaps its password holds a character of URLs",
+            remedy="write @ as %40, / as %2F and : as %3A in user and password",
+        )
+    return parameters
 
 
 def _take_role(connection: Connection, role: Role) -> None:
