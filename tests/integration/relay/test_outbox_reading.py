@@ -17,7 +17,7 @@ import pytest
 from iu_core.database import Role
 from iu_core.errors import Misconfigured, Refused
 from producers.relay.cursor import Layout
-from producers.relay.outbox import OutboxRow, Plan, PostgresOutbox
+from producers.relay.outbox import Backlog, OutboxRow, Plan, PostgresOutbox
 from producers.relay.snapshot import Position, Snapshot
 from tests.integration.sql.sessions import Editor, open_gate, session
 
@@ -112,7 +112,9 @@ def test_windows_on_a_real_server_hold_what_the_model_says_each_row_once(
                 position = position if position.window else position.opened(outbox.snapshot()[0])
                 rows = chunk(outbox, migrated_url_each, position)
                 position = position.advanced(rows[-1].id) if rows else position
-                assert outbox.pending(position).events == pending(migrated_url_each, position)
+                waiting = pending(migrated_url_each, position)
+                assert outbox.pending(position).events == waiting
+                assert outbox.backlog(position, 10_000).events == waiting
                 position = position.closed() if len(rows) < ROWS_MAX else position
                 published += [row.id for row in rows]
         for writer in writers:
@@ -173,6 +175,22 @@ def test_rows_below_the_floor_are_settled(migrated_url_each: str, outbox: Postgr
     for plan in Plan:
         assert [row.id for row in outbox.rows(position, plan, 10)] == [4, 5]
     assert outbox.pending(Position(floor_id=3)).events == 2
+    assert outbox.backlog(Position(floor_id=3), 10).events == 2
+
+
+def test_a_backlog_has_the_age_of_its_oldest_event_and_is_counted_up_to_a_limit(
+    migrated_url_each: str, outbox: PostgresOutbox
+) -> None:
+    assert outbox.backlog(Position(), 10) == Backlog(0, 0.0)
+    with session(migrated_url_each) as owner:
+        owner.execute(MANY_ROWS, (6,))
+        owner.execute("ALTER TABLE event_outbox ALTER occurred_at SET DEFAULT now() - interval '1 hour'")
+        owner.execute(MANY_ROWS, (1,))
+        owner.execute("ALTER TABLE event_outbox ALTER occurred_at SET DEFAULT now()")
+        owner.execute(MANY_ROWS, (13,))
+    whole, part = outbox.backlog(Position(), 100), outbox.backlog(Position(), 8)
+    assert (whole.events, part.events) == (20, 8)
+    assert 3_600 <= whole.oldest_age_s < 3_700
 
 
 def test_the_database_says_who_it_is(migrated_url_each: str, outbox: PostgresOutbox) -> None:

@@ -25,6 +25,14 @@ def test_a_nested_name_changes_one_value_and_keeps_its_neighbours(monkeypatch: p
     assert (relay.rows_max, relay.poll_max_ms) == (77, 25)
 
 
+def test_the_log_level_is_one_of_four_in_either_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IU_LOG__LEVEL", "debug")
+    assert load_settings().log.level == "DEBUG"
+    monkeypatch.setenv("IU_LOG__LEVEL", "loud")
+    with pytest.raises(Misconfigured, match="IU_LOG__LEVEL"):
+        load_settings()
+
+
 def test_every_wrong_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IU_RELAY__ROWS_MAX", "many")
     monkeypatch.setenv("IU_RELAY__ROW_MAX", "5")

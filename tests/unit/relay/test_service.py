@@ -114,3 +114,25 @@ def test_a_relay_told_to_stop_before_it_began_does_nothing(monkeypatch: pytest.M
     stop = threading.Event()
     stop.set()
     assert service(monkeypatch, iter([])).run(stop).sessions == 0
+
+
+def test_an_outage_while_stopping_ends_it_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not committed is not lost: the next relay publishes it."""
+    stop = threading.Event()
+
+    def told_to_stop(relay: RelayService) -> bool:
+        relay.progress.sessions += 1
+        stop.set()
+        raise Retryable("the broker is away")
+
+    assert service(monkeypatch, iter([told_to_stop])).run(stop).sessions == 1
+
+
+def test_a_relay_told_to_stop_before_it_stood_ends_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+
+    def told_to_stop(_: RelayService) -> bool:
+        stop.set()
+        raise Retryable("the broker is away")
+
+    assert service(monkeypatch, iter([told_to_stop])).run(stop).sessions == 0

@@ -17,10 +17,11 @@ PATIENCE_S = 5.0
 class Expiries:
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.limits_s: list[float] = []
         self.happened = threading.Event()
 
     def __call__(self, doing: str, limit_s: float) -> None:
-        assert limit_s == LIMIT_S
+        self.limits_s.append(limit_s)
         self.seen.append(doing)
         self.happened.set()
 
@@ -42,6 +43,7 @@ def test_a_block_that_hangs_expires_once_and_by_name(watchdog: Watchdog, expirie
         assert expiries.happened.wait(PATIENCE_S)
         time.sleep(2 * LIMIT_S)
     assert expiries.seen == ["committing"]
+    assert expiries.limits_s == [LIMIT_S]
 
 
 def test_blocks_that_return_and_idle_time_between_them_do_not_expire(
@@ -67,6 +69,37 @@ def test_a_block_inside_a_block_is_guarded_and_so_is_the_rest(watchdog: Watchdog
             pass
         assert expiries.happened.wait(PATIENCE_S)
     assert expiries.seen == ["outer"]
+
+
+def test_a_block_may_have_a_limit_of_its_own_and_what_is_inside_does_not_change_it(
+    watchdog: Watchdog, expiries: Expiries
+) -> None:
+    with watchdog.guard("long", 20 * LIMIT_S):
+        with watchdog.guard("short"):
+            pass
+        assert not expiries.happened.wait(3 * LIMIT_S)
+        with watchdog.guard("hanging"):
+            assert expiries.happened.wait(PATIENCE_S)
+    assert (expiries.seen, expiries.limits_s) == (["hanging"], [LIMIT_S])
+
+
+def test_a_thread_stalls_when_a_block_outlives_its_limit_or_no_block_has_begun_for_as_long(
+    watchdog: Watchdog,
+) -> None:
+    seen = []
+    with watchdog.guard("long", 20 * LIMIT_S):
+        time.sleep(2 * LIMIT_S)
+        seen.append(watchdog.stalled)
+        with watchdog.guard("short"):
+            time.sleep(1.05 * LIMIT_S)
+            seen.append(watchdog.stalled)
+        seen.append(watchdog.stalled)
+    seen.append(watchdog.stalled)
+    time.sleep(1.5 * LIMIT_S)
+    seen.append(watchdog.stalled)
+    with watchdog.guard("at work again"):
+        seen.append(watchdog.stalled)
+    assert seen == [False, True, False, False, True, False]
 
 
 def test_by_default_it_ends_the_process_with_75_even_while_a_lock_is_awaited() -> None:
