@@ -121,7 +121,8 @@ def judge_shards(configured: int, layout: Layout) -> list[Finding]:
             Severity.WARNS,
             f"IU_RELAY__SHARDS is {configured}, the events are relayed in {layout.shards} shards",
             ("a relay with this setting does not start (exit 78)",),
-            f"IU_RELAY__SHARDS={layout.shards}; or for good: iu relay reshard --to {configured}",
+            f"IU_RELAY__SHARDS={layout.shards}; or for good: "
+            f'iu relay reshard --to {configured} --reason "..." --apply',
         )
     ]
 
