@@ -292,7 +292,7 @@ BEGIN
       DETAIL  = format('Before xid %s (the next is %s), older than %s, after id %s, window %s, limit %s, %s published ids, %s blocked trees; none may be NULL, negative or ahead.',
                        p_before, pg_snapshot_xmax(pg_current_snapshot()), p_older_than, p_after_id, p_window,
                        p_limit, cardinality(p_newest_ids), cardinality(p_blocked)),
-      HINT    = 'Use the command, which reads the bound from the relay''s cursors: iu relay prune';
+      HINT    = 'Use the command, which reads the bound from the relay''s cursors: iu relay prune --reason "..."';
   END IF;
 
   -- 18773 is 'IU' in ASCII, 4 pruning. A statement of its own, so that the next one sees what
