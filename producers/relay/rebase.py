@@ -168,20 +168,17 @@ class _Desk:
 
     def cursors(self, *, fenced: bool) -> tuple[dict[int, Cursor], Layout]:
         """Return the last cursor of each shard that has one, and the layout: theirs, else the settings'."""
-        layout = Layout(partitions=self.settings.kafka.partitions)
+        of_settings = Layout(partitions=self.settings.kafka.partitions, shards=self.settings.relay.shards)
         if self.admin.describe(self.names.cursor) is None:
-            return {}, layout
-        found: dict[int, Cursor] = {}
-        if (first := self._cursor(0, fenced=fenced)) is not None:
-            found[0], layout = first, first.layout
-        for shard in range(1, layout.shards):
-            if (other := self._cursor(shard, fenced=fenced)) is not None:
-                found[shard] = other
-        return found, layout
+            return {}, of_settings
+        seen = recovery.last_cursors(self.reader, self.names.cursor)
+        layout = recovery.in_force(seen) or of_settings
+        found = {shard: self._cursor(shard, seen, fenced=fenced) for shard in range(layout.shards)}
+        return {shard: cursor for shard, cursor in found.items() if cursor is not None}, layout
 
-    def _cursor(self, shard: int, *, fenced: bool) -> Cursor | None:
+    def _cursor(self, shard: int, seen: Mapping[int, Cursor], *, fenced: bool) -> Cursor | None:
         if not fenced:
-            return recovery.last_cursors(self.reader, self.names.cursor).get(shard)
+            return seen.get(shard)
         timeout_s = self.settings.relay.watchdog_ms / 2_000
         return recovery.find_cursor(self.reader, self.names.cursor, shard, timeout_s=timeout_s)
 
