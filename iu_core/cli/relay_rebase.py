@@ -117,7 +117,9 @@ def _tree(tree: Tree) -> dict[str, object]:
 def in_words(told: Preview) -> RenderableType:
     """Return the preview for a person."""
     if told.nothing_to_do:
-        return Text(f"nothing to rebase: topic and database agree; {_unpublished(told.compared)}")
+        return Text(
+            f"nothing to rebase: topic and database agree; unpublished: {_unpublished(told.compared)}"
+        )
     parts: list[RenderableType] = [
         Text(f"differs      {difference}", style="yellow") for difference in told.differences
     ]
