@@ -19,7 +19,7 @@ from uuid import UUID
 
 from iu_core.bus.names import BusNames
 from iu_core.bus.ports import Outgoing, Topic, TopicReader, TransactionalPublisher
-from iu_core.errors import Misconfigured, Terminal
+from iu_core.errors import Fenced, Misconfigured, Terminal
 from iu_core.telemetry import get_logger
 from producers.relay import cursor as cursors
 from producers.relay import recovery
@@ -125,9 +125,7 @@ class Relay:
         """
         self._publisher.open()
         self._observe("recovering")
-        found = recovery.find_cursor(
-            self._reader, self._names.cursor, self._layout.shard, timeout_s=self._recovery_timeout_s
-        )
+        found = self._find_cursor()
         self._observe("comparing")
         identity = self._outbox.identity()
         if found is None:
@@ -246,8 +244,19 @@ class Relay:
                 remedy="compare it with the topic: iu relay rebase",
             ) from error
 
+    def _find_cursor(self) -> Cursor | None:
+        return recovery.find_cursor(
+            self._reader, self._names.cursor, self._layout.shard, timeout_s=self._recovery_timeout_s
+        )
+
     def _first_cursor(self, identity: Identity) -> Cursor:
         if recovery.holds_events(self._reader, self._names.events, self._layout):
+            if self._find_cursor() is not None:
+                raise Fenced(
+                    f"another relay has begun to publish shard {self._layout.shard}",
+                    why="there was no cursor a moment ago, and now there is one",
+                    remedy="nothing: the other relay publishes; start this one again to have a standby",
+                )
             raise Misconfigured(
                 f"{self._names.events} holds events, but {self._names.cursor} holds no cursor",
                 why="starting from the beginning would publish every event a second time",

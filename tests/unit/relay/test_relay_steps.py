@@ -5,7 +5,7 @@ the last one, and the outcome is certain each time. The same promises on real se
 random points, are in `tests/chaos`. The planted faults at the end are the tests of this test.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import cycle
 from typing import get_args
@@ -58,7 +58,11 @@ class Scene:
     def publisher(self) -> FakePublisher:
         return FakePublisher(self.broker, NAMES.transactional_id("test", 0))
 
-    def relay(self, publisher: TransactionalPublisher | None = None) -> Relay:
+    def relay(
+        self,
+        publisher: TransactionalPublisher | None = None,
+        observe: Callable[[str], None] = lambda _stage: None,
+    ) -> Relay:
         return Relay(
             outbox=self.outbox,
             publisher=publisher or self.publisher(),
@@ -81,6 +85,7 @@ class Scene:
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             clock_s=lambda: 0.0,
             read_ahead=self.read_ahead,
+            observe=observe,
         )
 
     def started(self, publisher: TransactionalPublisher | None = None) -> Relay:
@@ -171,6 +176,19 @@ def test_a_woken_zombie_is_fenced_and_publishes_nothing() -> None:
     scene.database.finish()
     drain(successor)
     assert scene.faults() == []
+
+
+def test_a_relay_replaced_during_its_very_first_start_is_fenced_and_not_misconfigured() -> None:
+    """It has found no cursor, then events: its successor's, not somebody's who lost the cursor topic."""
+    scene = Scene(seed=4)
+    scene.write(60)
+
+    def successor_publishes(stage: str) -> None:
+        if stage == "comparing":
+            scene.started().step()
+
+    with pytest.raises(Fenced, match="another relay has begun"):
+        scene.relay(observe=successor_publishes).start()
 
 
 def test_nothing_new_means_no_transaction() -> None:
