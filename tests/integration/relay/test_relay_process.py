@@ -266,7 +266,7 @@ def test_a_restored_database_is_78_and_says_what_differs(stage: Stage) -> None:
     restored = f"{server}/{name}_old"
     try:
         done = run_relay(stage.with_settings(database_url=restored), "run", "--once")
-        assert_refused(done, 78, "oid of the database", "no such row", "iu verify")
+        assert_refused(done, 78, "oid of the database", "no such row", "iu relay rebase")
         told = json.loads(run_relay(stage.with_settings(database_url=restored), "status", "--json").stdout)
         assert any("no such row" in difference for difference in told["shards"][0]["differences"])
     finally:
