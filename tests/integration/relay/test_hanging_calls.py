@@ -24,7 +24,7 @@ HANGING = {
     "producer: flush": ("kafka.KafkaProducer.flush", "publishing"),
     "producer: commit": ("kafka.KafkaProducer.commit_transaction", "publishing"),
     "admin: closing": ("kafka.KafkaAdminClient.close", "disconnecting"),
-    "database: a snapshot": ("producers.relay.outbox.PostgresOutbox.snapshot", "connecting"),
+    "database: a snapshot": ("producers.relay.outbox.PostgresOutbox.snapshot", "a step of the relay"),
     "database: rows": ("producers.relay.outbox.PostgresOutbox.rows", "a step of the relay"),
     "database: the lock": ("producers.relay.lock.ShardLock.acquire", "asking for the shard's lock"),
 }
