@@ -105,6 +105,7 @@ class Relay:
         self._plan = Plan.TAIL
         self._reading = ThreadPoolExecutor(1, "relay-reading") if read_ahead else None
         self._ahead: Future[_Chunk] | None = None
+        self._committed_s = float("-inf")
 
     @property
     def position(self) -> Position:
@@ -163,8 +164,11 @@ class Relay:
             self._observe("publishing")
             self._publisher.publish([*framed.sections, *framed.letters, self._note(chunk.cursor)])
             self._observe("published")
+            committed_s = self._clock_s()
             if chunk.more:
-                self._sizer.note(chunk.asked, self._clock_s() - chunk.began_s)
+                # Read ahead, a chunk was begun while the one before it was still being committed.
+                self._sizer.note(chunk.asked, committed_s - max(chunk.began_s, self._committed_s))
+            self._committed_s = committed_s
         self._cursor, self._plan = chunk.cursor, chunk.plan
         return Step(framed.published, chunk.drained, framed.dead, framed.waiting, chunk.newest_us)
 

@@ -24,7 +24,7 @@ class TransactionSizer:
         self.rows = min(ROWS_FIRST, rows_max)
 
     def note(self, rows: int, took_s: float) -> None:
-        """Take a full transaction of `rows` rows into account; from reading it to its commit."""
+        """Take a full transaction of `rows` rows into account; from the end of the one before to its own."""
         fitting = int(rows * self._target_s / max(took_s, 1e-6))
         bounded = min(max(fitting, self.rows // _STEP), self.rows * _STEP)
         self.rows = min(max(bounded, min(ROWS_MIN, self._rows_max)), self._rows_max)
