@@ -140,6 +140,8 @@ class PostgresOutbox:
     def __init__(self, connection: Connection, layout: Layout) -> None:
         self._connection = connection
         self._layout = layout
+        with _translated():
+            connection.execute(outbox_queries.BY_INDEX)
         self._seen, self._newest = "", 0
 
     def identity(self) -> Identity:

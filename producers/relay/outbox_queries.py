@@ -90,6 +90,13 @@ SNAPSHOT_AND_NEWEST: Final = """
                 THEN (SELECT o.xid::text::bigint FROM public.event_outbox AS o
                        ORDER BY o.xid DESC, o.id DESC LIMIT 1) END
 """
+# Every question has its index, and rows are wanted in its order. Left to itself the planner takes a
+# share of the buckets for half a percent of the rows and sorts the whole outbox for each chunk:
+# 240 ms instead of 20 at 200,000 rows.
+BY_INDEX: Final = (
+    "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;"
+    " SET max_parallel_workers_per_gather = 0; SET jit = off"
+)
 PLACE: Final = """
     SELECT pg_is_in_recovery(),
            to_regclass('public.event_outbox')::oid::bigint,

@@ -280,6 +280,22 @@ def test_the_tail_query_touches_the_new_rows_only(migrated_url_each: str, outbox
     editor.session.close()
 
 
+def test_a_chunk_of_the_first_backlog_touches_its_own_rows_only(
+    migrated_url_each: str, outbox: PostgresOutbox
+) -> None:
+    """500 rows of 30,000, in order of the primary key: no sort of all the others for each chunk."""
+    with session(migrated_url_each) as owner:
+        owner.execute(MANY_ROWS, (30_000,))
+        owner.execute("VACUUM ANALYZE event_outbox")
+    position = Position().opened(outbox.snapshot()[0])
+    before = reads(outbox)
+    rows = outbox.rows(position, Plan.SCAN, 500)
+    scans, entries = (now - then for now, then in zip(reads(outbox), before, strict=True))
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert (len(rows), scans) == (500, 0)
+    assert 500 <= entries <= 600
+
+
 def reads(outbox: PostgresOutbox) -> tuple[int, int]:
     """Return sequential scans of the outbox so far, and index entries read, the session's own included."""
     connection = outbox._connection
